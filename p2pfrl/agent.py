@@ -557,12 +557,14 @@ class Agent(Stateful):
         `number` is that of the exchange, where it is not the one of this round.
         """
         rules = self._rules
+        own = rules.payload.read(self._model).view()
+        own.flags.writeable = False  # rules return new arrays
         return Turn(
             agent=self.id,
             round=round,
             kind=kind,
             start=self._start,
-            own=rules.payload.read(self._model),
+            own=own,
             env_steps=self._env_steps,
             loss=self._loss,
             returns=self._returns,

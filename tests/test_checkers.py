@@ -15,6 +15,7 @@ from p2pfrl import (
     Gate,
     Graph,
     Mixing,
+    P2PFRLError,
     Participation,
     Payload,
     ServerOptimizer,
@@ -28,7 +29,9 @@ from p2pfrl import (
     check_payload,
     check_server_optimizer,
     check_topology,
+    load,
     rule,
+    run,
 )
 from p2pfrl.consensus.aggregators import RULES as AGGREGATORS
 from p2pfrl.consensus.mixing import RULES as MIXING
@@ -110,6 +113,44 @@ def test_every_payload_of_parameters_keeps_its_contract(kind):
 )
 def test_learners_keep_their_contract(learner, environment):
     check_learner(learner, environment)
+
+
+class Undecorated(Metropolis):
+    """A rule without the decorator, which a run refuses."""
+
+
+@rule
+class Looks(Metropolis):
+    def mix(self, turn, received, weights, state):
+        return received[99], state
+
+
+@rule
+class InPlace(Metropolis):
+    def mix(self, turn, received, weights, state):
+        turn.own[:] = 0.0
+        return turn.own.copy(), state
+
+
+@pytest.mark.parametrize(
+    ("mixing", "message"),
+    [
+        (Undecorated(), "Undecorated is no rule; decorate class Undecorated with @p2pfrl.rule"),
+        (Looks(), r"Looks.mix raised KeyError: 99 \(.*test_checkers.py:\d+\); tables by agent"),
+        (InPlace(), r"InPlace.mix raised ValueError: .*read-only .*; inputs are not changed: make"),
+    ],
+)
+def test_what_a_rule_raises_has_its_name_and_the_fix(mixing, message):
+    with pytest.raises(ContractError, match=message):
+        check_mixing(mixing)
+
+
+def test_a_rule_cannot_write_its_inputs_in_a_run():
+    scenario = load("consensus_ring.toml", {"stop.rounds": 1})
+    with pytest.raises(
+        P2PFRLError, match=r"agent 2, round 1, ValueError: .* read-only \(.*checkers"
+    ):
+        run(scenario, mixing=InPlace())
 
 
 class Wrong(Metropolis):

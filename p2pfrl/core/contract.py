@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.errors import AgentError, ContractError
+from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.errors import AgentError, ContractError, P2PFRLError
 from p2pfrl.core.turn import Memory, NoMemory, Turn
 
 T = TypeVar("T")
@@ -30,6 +32,9 @@ def name_of(rule: object) -> str:
 def require_rule(rule: object, contract: type, check: str) -> None:
     """Require that what a checker got is a rule of its contract, and not its class or name."""
     if isinstance(rule, contract):
+        cls = type(rule)
+        fix = f"{cls.__name__} is no rule; decorate class {cls.__name__} with @p2pfrl.rule"
+        require("__pydantic_fields__" in vars(cls), check, fix)
         return
     got, fix = f"{described(rule)}", ""
     if isinstance(rule, type):
@@ -123,10 +128,25 @@ def frozen(vector: NDArray[Any]) -> NDArray[Any]:
     return copy
 
 
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Turn what a rule raises in the block into an error with the method and the user's line."""
+    try:
+        yield
+    except P2PFRLError:
+        raise
+    except FOREIGN as error:
+        fix = "; inputs are not changed: make a new array" if "read-only" in str(error) else ""
+        if isinstance(error, KeyError):
+            fix = "; tables by agent have the neighbors, and only those that were heard"
+        raise ContractError(f"{where} raised {cause(error)}{fix}") from error
+
+
 def pure(where: str, call: Callable[[], T], inputs: Sequence[NDArray[Any]]) -> T:
     """Call twice; require that no input is written to and that both results are the same bytes."""
     before = [array.copy() for array in inputs]
-    first, second = call(), call()
+    with naming(where):
+        first, second = call(), call()
     kept = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(inputs, before, strict=True))
     require(kept, where, "changed its inputs; make a new array")
     require(same(first, second), where, "gave two results for equal inputs; draw from `turn` alone")

@@ -56,6 +56,28 @@ class Short(Mine):
         env.step(np.zeros(env.num_envs, dtype=np.int64))
 
 
+class Takes(Mine):
+    """Takes one action everywhere, and thinks that another is the best."""
+
+    def __init__(self, env, lr, taken=0.0, best=0.0):
+        super().__init__(env, lr)
+        self.taken, self.best = taken, best
+
+    def learn(self, env, steps, rng):
+        for _ in range(steps):
+            env.step(np.full(env.action_space.shape, self.taken))
+
+    def act(self, obs):
+        return np.full(len(obs), self.best)
+
+
+class Unseeded(Takes):
+    def learn(self, env, steps, rng):
+        super().learn(env, steps, rng)
+        with torch.no_grad():
+            self.net[0].bias += float(np.random.default_rng().uniform())
+
+
 class Words(Mine):
     def learn(self, env, steps, rng):
         for _ in range(steps):

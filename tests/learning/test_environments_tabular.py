@@ -109,13 +109,13 @@ def test_goals_may_be_the_agents_own() -> None:
 @pytest.mark.parametrize(
     ("grid", "vary", "complaint"),
     [
-        (GridWorld(), {"goal_row": Constant(value=5)}, "lies outside of 5 x 5"),
+        (GridWorld(), {"goal_row": Constant(value=5)}, "goal_row: agent 0: .* from 0 to 4, got 5"),
         (GridWorld(walls=((4, 4),)), {}, "must be two free cells"),
         (GridWorld(start=(4, 4)), {}, "must be two free cells"),
         (GridWorld(), {"extra_walls": Constant(value=24)}, "24 extra walls"),
         (GridWorld(rows=3, columns=3, walls=((0, 1), (1, 0))), {}, "reach the goal"),
-        (GridWorld(), {"slip": Constant(value=1.5)}, "probability"),
-        (Garnet(), {"perturbation": Constant(value=-0.1)}, r"\[0, 1\]"),
+        (GridWorld(), {"slip": Constant(value=1.5)}, "from 0 to 1, got 1.5"),
+        (Garnet(), {"perturbation": Constant(value=-0.1)}, "from 0 to 1, got -0.1"),
     ],
 )
 def test_impossible_worlds_are_refused(grid: Environment, vary: dict, complaint: str) -> None:

@@ -1,5 +1,6 @@
 """Learners written for one agent, and those of Stable-Baselines3."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 import p2pfrl
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.deploy.collect import collect
+from p2pfrl.learning.environments.base import Spec
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.environments.pendulum import Pendulum
 from p2pfrl.learning.environments.vary import columns
+from p2pfrl.learning.learners.actions import ActionError, fitting
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.local import Local
 from p2pfrl.learning.learners.sb3 import SB3
@@ -63,6 +66,48 @@ def digest(record: p2pfrl.Record) -> Any:
 
 def test_a_learner_for_one_agent_keeps_the_contract_of_learners() -> None:
     p2pfrl.check_learner(Local(make="local_learners:Mine", steps=6), CartPole(max_steps=5))
+
+
+def test_the_check_takes_a_class_and_finds_numbers_that_no_seed_draws() -> None:
+    p2pfrl.check_learner(local_learners.Takes, CartPole(max_steps=5))
+    again = r"the same run again: parameters of agent 0 differs; draw .* from the seed alone"
+    with pytest.raises(p2pfrl.ContractError, match=again):
+        p2pfrl.check_learner(local_learners.Unseeded, CartPole(max_steps=5))
+    with pytest.raises(p2pfrl.ContractError, match="Takes acts in an environment; write"):
+        p2pfrl.check_learner(local_learners.Takes)
+
+
+@pytest.mark.parametrize(
+    ("taken", "best", "message"),
+    [
+        (
+            9,
+            0,
+            r"update 0, step 0: learn: expected actions \(3,\), whole numbers from 0 to 1; got 9",
+        ),
+        (0.7, 0, r"whole numbers from 0 to 1; got 0\.7"),
+        (0, 7, r"Takes.act: expected actions \(2,\), whole numbers from 0 to 1; got 7"),
+        (0, "nan", r"Takes.act: expected actions \(2,\), whole numbers from 0 to 1; got nan"),
+    ],
+)
+def test_an_action_that_is_none_of_the_space_ends_a_run(taken, best, message) -> None:
+    kwargs = {"taken": float(taken), "best": float(best)}
+    learner = Local(make="local_learners:Takes", kwargs=kwargs, steps=2)
+    with pytest.raises(P2PFRLError) as caught:
+        p2pfrl.check_learner(learner, CartPole(max_steps=5))
+    assert re.search(message, str(caught.value))
+
+
+def test_a_continuous_action_lies_within_the_bounds() -> None:
+    spec = Pendulum().spec
+    assert fitting(np.array([[2.0], [-2]]), spec, 2).dtype == np.float32
+    for bad in (2.1, float("inf"), float("nan")):
+        with pytest.raises(ActionError, match=r"numbers from -2 to 2, clipped to env\.single"):
+            fitting(np.array([[bad]]), spec, 1)
+    several = Spec(observation=1, state=1, heads=(3, 2))
+    assert fitting(np.array([[2, 1]]), several, 1).tolist() == [[2, 1]]
+    with pytest.raises(ActionError, match="whole numbers from 0 to 2 and 0 to 1; got"):
+        fitting(np.array([[1, 2]]), several, 1)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from p2pfrl.core.contract import (
     described,
     frozen,
     name_of,
+    naming,
     pure,
     require,
     require_array,
@@ -98,23 +99,28 @@ def play(
         ContractError: the rule breaks its contract.
     """
     rule = rule.fit(graph)
-    rows = rule.weights(graph)
-    states = [rule.init(own.copy()) for own in x]
-    _check_states(states, f"{name_of(rule)}.init")
+    name = name_of(rule)
+    with naming(f"{name}.weights"):
+        rows = rule.weights(graph)
+    with naming(f"{name}.init"):
+        states = [rule.init(own.copy()) for own in x]
+    _check_states(states, f"{name}.init")
     for round in range(rounds):
         trained, is_checked = train(round, x), round < checked
         turns = [
             turn_of(i, frozen(trained[i]), frozen(x[i]), round=round, to=graph.successors[i])
             for i in range(graph.n)
         ]
-        states = [rule.prepare(turns[i], states[i]) for i in range(graph.n)]
+        with naming(f"{name}.prepare"):
+            states = [rule.prepare(turns[i], states[i]) for i in range(graph.n)]
         if is_checked:
-            _check_states(states, f"{name_of(rule)}.prepare")
-        sent = {
-            (i, j): rule.payload(turns[i], states[i], j)
-            for i in range(graph.n)
-            for j in graph.successors[i]
-        }
+            _check_states(states, f"{name}.prepare")
+        with naming(f"{name}.payload"):
+            sent = {
+                (i, j): rule.payload(turns[i], states[i], j)
+                for i in range(graph.n)
+                for j in graph.successors[i]
+            }
         if is_checked:
             _check_payloads(rule, graph, x, sent)
         after = np.empty_like(x)
@@ -124,7 +130,8 @@ def play(
                 received = {j: frozen(vector) for j, vector in received.items()}
                 after[i], states[i] = _checked_mix(rule, turns[i], received, rows[i], states[i])
             else:
-                after[i], states[i] = rule.mix(turns[i], received, rows[i], states[i])
+                with naming(f"{name}.mix"):
+                    after[i], states[i] = rule.mix(turns[i], received, rows[i], states[i])
         x = after
     return x
 
@@ -166,7 +173,9 @@ def _checked_mix(
 
 
 def _check_weights(rule: Mixing, graph: Graph) -> None:
-    rows, where = rule.weights(graph), f"{name_of(rule)}.weights"
+    where = f"{name_of(rule)}.weights"
+    with naming(where):
+        rows = rule.weights(graph)
     problem = matrix_misfit(rule, rows, graph)
     require(problem is None, where, (problem or "").removeprefix(f"{where}: "))
     for i, row in enumerate(rows):

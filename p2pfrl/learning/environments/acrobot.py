@@ -55,6 +55,16 @@ class Acrobot(Environment):
             actions=3,
             reset_noise=4,
             max_steps=self.max_steps,
+            ranges={
+                "gravity": (0.0, 100.0),
+                "link_length_1": (0.1, 10.0),
+                "link_mass_1": (0.1, 10.0),
+                "link_mass_2": (0.1, 10.0),
+                "link_com_pos_1": (0.0, 10.0),
+                "link_com_pos_2": (0.0, 10.0),
+                "link_moi": (0.1, 10.0),
+                "torque": (-10.0, 10.0),
+            },
             physics=physics,
         )
 

@@ -54,6 +54,7 @@ class Spec:
         max_steps: time limit after which an episode is truncated, or None.
         states: number of states of a tabular environment, else 0.
         physics: what `[environment.vary]` may set, with defaults.
+        ranges: (lowest, highest) value of each of them; one that is not named may be any number.
         measures: names of the environment's own measures that `step` returns, as far as they are
             known before the first step.
         baselines: policies without learning by name, which evaluation plays beside the agents' own.
@@ -76,6 +77,7 @@ class Spec:
     max_steps: int | None = None
     states: int = 0
     physics: Mapping[str, float] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     measures: tuple[str, ...] = ()
     counters: tuple[str, ...] = ()
     is_masked: bool = False

@@ -50,6 +50,13 @@ class CartPole(Environment):
             actions=2,
             reset_noise=4,
             max_steps=self.max_steps,
+            ranges={
+                "gravity": (0.0, 1000.0),
+                "masscart": (0.001, 1000.0),
+                "masspole": (0.0, 1000.0),
+                "length": (0.001, 1000.0),
+                "force_mag": (-10000.0, 10000.0),
+            },
             physics=physics,
         )
 

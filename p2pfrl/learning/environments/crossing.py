@@ -47,6 +47,9 @@ class Crossing(Tabular):
             reset_noise=1,
             step_noise=1,
             max_steps=self.max_steps,
+            ranges={
+                "way": (0.0, 1000000000.0),
+            },
             states=2,
             physics={"way": 0.0},
         )

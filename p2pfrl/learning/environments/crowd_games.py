@@ -56,6 +56,9 @@ class CrowdGame(SharedTabular):
             step_noise=1 + self.members,
             max_steps=1,
             states=1,
+            ranges={
+                "noise": (0.0, 1000000.0),
+            },
             physics={"noise": 0.0},
             measures=("team_reward",),
             baselines={"best_joint": self._best_joint},

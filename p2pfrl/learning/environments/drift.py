@@ -47,6 +47,10 @@ class Drift(Environment):
             reset_noise=self.dimension,
             step_noise=self.dimension,
             max_steps=self.max_steps,
+            ranges={
+                "difficulty": (0.001, 1000.0),
+                "noise": (0.0, 1000.0),
+            },
             physics={"difficulty": 1.0, "noise": 0.05},
         )
 

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from p2pfrl.core.errors import AgentError
 from p2pfrl.learning.drifts.base import Drift
 from p2pfrl.learning.environments.base import ArraySimulator, Environment, State, Step
+from p2pfrl.learning.environments.vary import misfit, outside
 
 Table = Mapping[str, NDArray[np.generic]]
 
@@ -35,6 +37,9 @@ def drifted(
         seed: the run's seed.
         agents: whose, `(b,)`.
         updates: `(b,)` completed updates of each.
+
+    Raises:
+        AgentError: a quantity leaves its range.
     """
     rows = np.asarray(agents, dtype=np.intp)
     columns = {
@@ -42,6 +47,10 @@ def drifted(
     }
     for name, one in drift.items():
         columns[name] = one.values(columns[name], agents, updates)
+        if (row := outside(columns[name], environment.spec.ranges.get(name))) is not None:
+            why = misfit(columns[name][row], environment.spec.ranges[name])
+            where = f"environment.drift.{name}: update {updates[row]}"
+            raise AgentError(int(agents[row]), f"{where}: {why}")
     return environment.physics(seed, agents, columns)
 
 

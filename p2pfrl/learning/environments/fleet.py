@@ -26,6 +26,12 @@ _GRAVITY = 9.81
 _BEND = 300.0  # meters from a bend to the next one of its kind
 _FAR = 100.0  # meters that are seen
 _PHYSICS = {"curvature": 0.006, "friction": 0.8, "limit": 20.0, "traffic": 12.0}
+_RANGES = {
+    "curvature": (-0.05, 0.05),
+    "friction": (0.01, 10.0),
+    "limit": (1.0, 100.0),
+    "traffic": (0.1, 1000.0),
+}
 S, D, PSI, V = range(4)
 """Columns of the state: meters along the road, meters left of the middle of the rightmost lane,
 heading against the road (rad), speed. Then the step, and gap (m, from middle to middle) and speed
@@ -84,6 +90,7 @@ class Fleet(Environment):
             step_noise=2 * self.lanes,
             max_steps=self.max_steps,
             physics=_PHYSICS,
+            ranges=_RANGES,
             measures=("progress", "offset", "changes", "above_limit", "crashed"),
             baselines={
                 "keep_lane": partial(_drive, self.lanes, False),

@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.environments.base import Array, Spec
@@ -68,6 +67,10 @@ class Garnet(Tabular):
             reset_noise=1,
             step_noise=1,
             max_steps=self.max_steps,
+            ranges={
+                "perturbation": (0.0, 1.0),
+                "reward_perturbation": (0.0, 1.0),
+            },
             states=self.states,
             physics={"perturbation": 0.0, "reward_perturbation": 0.0},
         )
@@ -80,16 +83,7 @@ class Garnet(Tabular):
 
     @override
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
-        """Return the agent's mixture of the common MDP and its own.
-
-        Raises:
-            P2PFRLError: a perturbation lies outside of [0, 1].
-        """
-        for name, value in row.items():
-            if not 0 <= value <= 1:
-                raise P2PFRLError(
-                    f"garnet: agent {agent}: {name} must lie in [0, 1], got {value:g}"
-                )
+        """Return the agent's mixture of the common MDP and its own."""
         kind = agent % self.kinds
         common_p, common_r = self._draw(
             generator(seed, Purpose.PROBLEM) if kind == 0 else generator(seed, Purpose.KIND, kind)

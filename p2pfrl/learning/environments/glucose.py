@@ -30,6 +30,21 @@ _PHYSICS = {
     "announce_error": 0.0,
     "dawn": 0.0,
 }
+_RANGES = {
+    "egp": (0.3, 100.0),
+    "gezi": (0.0, 1.0),
+    "si": (1e-05, 0.02),
+    "ci": (5.0, 1000.0),
+    "p2": (0.0, 1.0),
+    "tau1": (1.0, 10000.0),
+    "tau2": (1.0, 10000.0),
+    "taum": (1.0, 10000.0),
+    "vg": (1.0, 100000.0),
+    "meals": (0.0, 100.0),
+    "noise": (0.0, 1.0),
+    "announce_error": (0.0, 1.0),
+    "dawn": (0.0, 1.0),
+}
 _HOURS, _GRAMS = np.array([7.0, 12.5, 18.5]), np.array([45.0, 65.0, 75.0])
 MINUTES = 5
 """Minutes of a step, and Euler steps of a minute in it."""
@@ -97,6 +112,7 @@ class Glucose(Environment):
             reset_noise=10,
             max_steps=self.max_steps,
             physics=_PHYSICS,
+            ranges=_RANGES,
             measures=(
                 "in_range",
                 "below_70",

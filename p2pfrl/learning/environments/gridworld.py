@@ -63,6 +63,14 @@ class GridWorld(Tabular):
             reset_noise=1,
             step_noise=1,
             max_steps=self.max_steps,
+            ranges={
+                "slip": (0.0, 1.0),
+                "goal_row": (0.0, self.rows - 1.0),
+                "goal_column": (0.0, self.columns - 1.0),
+                "extra_walls": (0.0, float(cells)),
+                "goal_reward": (-1000000.0, 1000000.0),
+                "step_reward": (-1000000.0, 1000000.0),
+            },
             states=cells,
             physics=physics,
             measures=("goals",),
@@ -77,8 +85,6 @@ class GridWorld(Tabular):
     @override
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
         slip, goal = row["slip"], (round(row["goal_row"]), round(row["goal_column"]))
-        if not 0 <= slip <= 1:
-            raise P2PFRLError(f"gridworld: agent {agent}: slip must be a probability, got {slip:g}")
         wall = self._walls(seed, agent, round(row["extra_walls"]), goal)
         cells = self.rows * self.columns
         target = goal[0] * self.columns + goal[1]

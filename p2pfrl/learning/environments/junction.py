@@ -85,6 +85,13 @@ class Junction(SharedEnvironment):
             actions=len(_CHANGES),
             reset_noise=2 * k,
             max_steps=self.max_steps,
+            ranges={
+                "brake": (0.01, 100.0),
+                "engine": (0.01, 100.0),
+                "time_cost": (0.0, 1000000.0),
+                "fuel_cost": (0.0, 1000000.0),
+                "crash_cost": (0.0, 1000000.0),
+            },
             physics={
                 "brake": 1.0,
                 "engine": 1.0,

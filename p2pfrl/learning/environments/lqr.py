@@ -49,6 +49,11 @@ class LQR(Environment):
             reset_noise=self.dimension,
             step_noise=self.dimension,
             max_steps=self.max_steps,
+            ranges={
+                "perturbation": (0.0, 1000.0),
+                "noise": (0.0, 1000.0),
+                "control_cost": (0.0, 1000000.0),
+            },
             physics={"perturbation": 0.0, "noise": 0.1, "control_cost": 0.1},
         )
 

@@ -55,6 +55,16 @@ class Maintenance(Tabular):
             reset_noise=1,
             step_noise=1,
             max_steps=self.max_steps,
+            ranges={
+                "wear": (0.0, 1.0),
+                "ageing": (0.0, 1.0),
+                "shock": (0.0, 1.0),
+                "income": (-1000000.0, 1000000.0),
+                "slump": (-1000000.0, 1000000.0),
+                "service": (-1000000.0, 1000000.0),
+                "replace": (-1000000.0, 1000000.0),
+                "failure": (-1000000.0, 1000000.0),
+            },
             states=self.levels,
             physics={
                 "wear": 0.35,

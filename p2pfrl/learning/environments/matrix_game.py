@@ -73,6 +73,9 @@ class MatrixGame(SharedTabular):
             step_noise=3,
             max_steps=1,
             states=1,
+            ranges={
+                "noise": (0.0, 1000000.0),
+            },
             physics={"noise": 0.0},
             measures=("team_reward",),
             members=2,

@@ -44,6 +44,22 @@ _PHYSICS = {
     "noise": 0.3,
     "cloudy": 0.25,
 }
+_RANGES = {
+    "capacity": (0.01, 1000000.0),
+    "power": (0.001, 1000000.0),
+    "efficiency": (0.01, 1.0),
+    "load": (0.0, 1000000.0),
+    "solar": (0.0, 1000000.0),
+    "night": (-1000.0, 1000.0),
+    "day": (-1000.0, 1000.0),
+    "peak": (-1000.0, 1000.0),
+    "sell": (-1000.0, 1000.0),
+    "peak_hour": (0.0, 24.0),
+    "resistance": (0.0, 1000.0),
+    "wear": (0.0, 1000.0),
+    "noise": (0.0, 1.0),
+    "cloudy": (0.0, 1.0),
+}
 _POINTS, _NOISES = 81, 15  # of the stored energy, and of the load's noise, in the optimum
 
 
@@ -88,6 +104,7 @@ class Microgrid(Environment):
             step_noise=2,
             max_steps=self.max_steps,
             physics=_PHYSICS,
+            ranges=_RANGES,
             measures=("cost", "losses", "grid", "stored", "peak", "load_factor"),
             baselines={"self_consumption": _self_consumption, "tariff": _tariff},
         )

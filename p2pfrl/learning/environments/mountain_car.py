@@ -43,6 +43,12 @@ class MountainCar(Environment):
             actions=3,
             reset_noise=1,
             max_steps=self.max_steps,
+            ranges={
+                "force": (-1.0, 1.0),
+                "gravity": (0.0, 1.0),
+                "goal_position": (_LEFT, _RIGHT),
+                "goal_velocity": (-_SPEED, _SPEED),
+            },
             physics=physics,
         )
 
@@ -103,6 +109,12 @@ class MountainCarContinuous(Environment):
             action_high=(1.0,),
             reset_noise=1,
             max_steps=self.max_steps,
+            ranges={
+                "power": (-1.0, 1.0),
+                "gravity": (0.0, 1.0),
+                "goal_position": (_LEFT, _RIGHT),
+                "goal_velocity": (-_SPEED, _SPEED),
+            },
             physics={
                 "power": 0.0015,
                 "gravity": 0.0025,

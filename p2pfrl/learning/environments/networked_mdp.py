@@ -58,6 +58,9 @@ class NetworkedMDP(SharedTabular):
             reset_noise=1,
             step_noise=1 + self.members,
             max_steps=self.max_steps,
+            ranges={
+                "noise": (0.0, 1000000.0),
+            },
             states=self.states,
             physics={"noise": 0.5},
             measures=("team_reward",),

@@ -42,6 +42,11 @@ class Pendulum(Environment):
             action_high=(_TORQUE,),
             reset_noise=2,
             max_steps=self.max_steps,
+            ranges={
+                "g": (0.0, 1000.0),
+                "m": (0.001, 1000.0),
+                "l": (0.001, 1000.0),
+            },
             physics={"g": 10.0, "m": 1.0, "l": 1.0},
         )
 

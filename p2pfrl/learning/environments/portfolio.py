@@ -31,6 +31,16 @@ _PHYSICS = {
     "cash": 0.002,
     "cost": 0.005,
 }
+_RANGES = {
+    "up": (-1.0, 1.0),
+    "down": (-1.0, 1.0),
+    "calm": (0.0, 2.0),
+    "rough": (0.0, 2.0),
+    "leave_up": (0.0, 1.0),
+    "leave_down": (0.0, 1.0),
+    "cash": (-1.0, 1.0),
+    "cost": (0.0, 0.99),
+}
 _POINTS, _NODES = 101, 41  # of the weight, and of the asset's return, in the optimum
 
 
@@ -73,6 +83,7 @@ class Portfolio(Environment):
             step_noise=2,
             max_steps=self.max_steps,
             physics=_PHYSICS,
+            ranges=_RANGES,
             measures=("growth", "turnover", "weight", "drawdown"),
             baselines={"hold": _hold, "rebalance": _rebalance, "switch": _switch},
         )

@@ -82,6 +82,11 @@ class SignalGrid(SharedEnvironment):
             reset_noise=1,
             step_noise=4 * k,
             max_steps=self.max_steps,
+            ranges={
+                "demand": (0.0, 100000.0),
+                "ns": (0.0, 100.0),
+                "ew": (0.0, 100.0),
+            },
             physics={"demand": 400.0, "ns": 1.0, "ew": 1.0},
             measures=("queue", "served", "entered", "left", "travelling"),
             baselines={

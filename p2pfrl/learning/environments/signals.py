@@ -26,6 +26,12 @@ ROOM = 30.0
 """Vehicles that a lane holds; those that find it full are turned away and counted."""
 _MOST = 9  # arrivals per lane and step; more than 9 count as 9
 _PHYSICS = {"demand": 1000.0, "share": 0.5, "left": 0.25, "wave": 0.0}
+_RANGES = {
+    "demand": (0.0, 100000.0),
+    "share": (0.0, 1.0),
+    "left": (0.0, 1.0),
+    "wave": (-1.0, 1.0),
+}
 _IDLE, _START = 2.0e-4, 0.008  # liters: per second of a waiting vehicle, per stop and start
 
 
@@ -82,6 +88,7 @@ class Signals(Environment):
             step_noise=self.lanes,
             max_steps=self.max_steps,
             physics=_PHYSICS,
+            ranges=_RANGES,
             measures=(
                 "queue",
                 "served",

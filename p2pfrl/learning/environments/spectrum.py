@@ -80,6 +80,11 @@ class Spectrum(SharedEnvironment):
             reset_noise=2 * k * k + 3 * k,
             step_noise=2 * k * k,
             max_steps=self.max_steps,
+            ranges={
+                "distance": (1.0, 1000000.0),
+                "power": (0.0, 1000.0),
+                "correlation": (0.0, 1.0),
+            },
             physics={"distance": 30.0, "power": 1.0, "correlation": 0.64},
             measures=("rate", "outage", "power", "interference_db"),
             baselines={"full_power": self._full_power, "wmmse": self._wmmse},

@@ -28,18 +28,43 @@ def columns(
         total: number of agents n of the run.
 
     Raises:
-        P2PFRLError: a name that the problem does not have, or a list that has not one value per
-            agent.
+        P2PFRLError: a name that the problem does not have, a list that has not one value per agent,
+            or a value outside of `problem.spec.ranges`.
     """
-    defaults = problem.spec.physics
+    spec = problem.spec
+    defaults = spec.physics
     check_names(vary, defaults)
     chosen = dict(problem.vary) | dict(vary)
-    return {
+    found = {
         name: chosen[name].values(seed, agents, total, f"vary-{name}")
         if name in chosen
         else np.full(len(agents), default, dtype=np.float64)
         for name, default in defaults.items()
     }
+    for name, values in found.items():
+        if (row := outside(values, spec.ranges.get(name))) is not None:
+            why = misfit(values[row], spec.ranges[name])
+            raise P2PFRLError(f"environment.vary.{name}: agent {agents[row]}: {why}")
+    return found
+
+
+def outside(values: Array, range: tuple[float, float] | None) -> int | None:
+    """Return the first row whose value lies outside of a range, or is nan; None if none does."""
+    if range is None:
+        return None
+    low, high = range
+    rows = np.flatnonzero(~((values >= low) & (values <= high)))
+    return int(rows[0]) if rows.size else None
+
+
+def misfit(value: float, range: tuple[float, float]) -> str:
+    """Return that a value lies outside of a range.
+
+    >>> misfit(-3.0, (0.001, 1000.0))
+    'expected a number from 0.001 to 1000, got -3'
+    """
+    low, high = range
+    return f"expected a number from {low:g} to {high:g}, got {value:g}"
 
 
 def check_names(vary: Mapping[str, Distribution], physics: Mapping[str, float]) -> None:

@@ -105,6 +105,11 @@ class Warehouse(SharedEnvironment):
             reset_noise=int(self.floor.is_free.sum()) + 2 * k,
             step_noise=k,
             max_steps=self.max_steps,
+            ranges={
+                "capacity": (1.0, 1000000.0),
+                "move": (0.0, 1000000.0),
+                "charge": (0.0, 1000000.0),
+            },
             physics={"capacity": 100.0, "move": 1.0, "charge": 10.0},
             measures=("picked", "delivered", "blocked", "used", "charged", "battery", "stranded"),
             baselines={

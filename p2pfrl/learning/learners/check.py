@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.contract import described, name_of, require, require_rule
 from p2pfrl.core.errors import AgentError, ContractError
+from p2pfrl.core.modules import giving, place_of
 from p2pfrl.learning.environments.base import Problem
 from p2pfrl.learning.learners.base import Learner, Stack, Task
+from p2pfrl.learning.learners.local import Local, LocalLearner
 from p2pfrl.learning.trainer import Trainer
 
 _AGENTS, _INSTANCES, _UPDATES, _SEED = 5, 3, 2, 1
+_ROWS = "rows must not depend on the batch"
 _GROUPS: tuple[tuple[Sequence[int], ...], ...] = (
     ((4,), (3,), (2,), (1,), (0,)),
     ((0, 4), (1, 2, 3)),
@@ -22,7 +25,9 @@ _GROUPS: tuple[tuple[Sequence[int], ...], ...] = (
 )
 
 
-def check_learner(learner: Learner, environment: Problem | None = None) -> None:
+def check_learner(
+    learner: Learner | type[LocalLearner], environment: Problem | None = None
+) -> None:
     """Raise where a learner breaks the contract of `Learner`; return silently where it keeps it.
 
     Five agents learn two updates each, all together, alone, and in groups. Checked: parameters and
@@ -31,19 +36,28 @@ def check_learner(learner: Learner, environment: Problem | None = None) -> None:
     where there is one, is repeatable and does not depend on the batch.
 
     Args:
-        learner: to be checked.
+        learner: to be checked; a class that is a `LocalLearner` stands for `Local` with it.
         environment: what agents act in; None for a learner that has none.
 
     Raises:
         ContractError: with what was expected and what was got.
     """
+    if isinstance(learner, type) and issubclass(learner, LocalLearner):
+        acts = f"{learner.__name__} acts in an environment; write check_learner(..., environment)"
+        require(environment is not None, "check_learner", acts)
+        place = place_of(learner)
+        with giving({place: learner}):
+            check_learner(Local(make=place), environment)
+        return
     require_rule(learner, Learner, "check_learner")
+    assert isinstance(learner, Learner)
     name = name_of(learner)
     together = _train(learner, environment, (range(_AGENTS),))
     for array_name, values in {"parameters": together.parameters, **together.state}.items():
         finite = not np.issubdtype(values.dtype, np.floating) or bool(np.isfinite(values).all())
         require(finite, f"{name}.update", f"{array_name} is not finite")
-    _same(together, _train(learner, environment, (range(_AGENTS),)), name, "the same run again")
+    again = _train(learner, environment, (range(_AGENTS),))
+    _same(together, again, name, "the same run again", "draw random numbers from the seed alone")
     for groups in _GROUPS:
         found = _train(learner, environment, groups)
         _same(together, found, name, f"batches {[list(group) for group in groups]}")
@@ -93,7 +107,7 @@ def _task(environment: Problem | None) -> Task:
     return Task(_SEED, _AGENTS, simulator, evaluator)
 
 
-def _same(a: Trainer, b: Trainer, name: str, what: str) -> None:
+def _same(a: Trainer, b: Trainer, name: str, what: str, fix: str = _ROWS) -> None:
     pairs: list[tuple[str, NDArray[Any], NDArray[Any]]] = [
         ("parameters", a.parameters, b.parameters)
     ]
@@ -101,5 +115,5 @@ def _same(a: Trainer, b: Trainer, name: str, what: str) -> None:
     for key, first, second in pairs:
         for agent in range(_AGENTS):
             equal = np.array_equal(first[agent], second[agent])
-            message = f"{what}: {key} of agent {agent} differs; rows must not depend on the batch"
+            message = f"{what}: {key} of agent {agent} differs; {fix}"
             require(equal, f"{name}.update", message)

@@ -28,6 +28,7 @@ from p2pfrl.core.rng import Purpose, key
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import show
 from p2pfrl.learning.environments.base import Simulator
+from p2pfrl.learning.learners.actions import ActionError, fitting
 from p2pfrl.learning.learners.base import (
     Batch,
     Evaluator,
@@ -262,13 +263,11 @@ class LocalStack(Stack):
         tick = self._agents[agent].tick if agent in self._agents else 0
         own, spec = self.with_parameters(agent, tick, row), self.simulator.spec
         with self._seeded(agent, "act", 0), self._named(own, agent, "act"):
-            action = np.asarray(own.learner.act(obs))
-        width = spec.heads or spec.action_low
-        shape = (len(obs), len(width)) if width else (len(obs),)
-        if action.shape != shape:
-            name, got = type(own.learner).__name__, described(action)
-            raise AgentError(agent, f"{name}.act: expected actions {shape}, got {got}")
-        return action.astype(np.int64 if spec.choices else np.float32)
+            found: object = own.learner.act(obs)
+        try:
+            return fitting(found, spec, len(obs))
+        except ActionError as error:
+            raise AgentError(agent, f"{type(own.learner).__name__}.act: {error}") from error
 
     def _kept(self, own: _Agent, agent: int) -> Arrays | None:
         """Return what a learner remembers beside its parameters; None if it does not say.

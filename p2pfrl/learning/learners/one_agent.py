@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from p2pfrl.core.errors import AgentError
 from p2pfrl.learning.environments.base import Simulator, State, Step
 from p2pfrl.learning.environments.vector import ArrayVectorEnv
+from p2pfrl.learning.learners.actions import ActionError, fitting
 from p2pfrl.learning.rollout import Measures, note_returns
 
 
@@ -24,7 +26,7 @@ class OneAgentEnv(ArrayVectorEnv):
 
     def __init__(self, simulator: Simulator, agent: int) -> None:
         super().__init__(simulator, [agent])
-        self.taken = 0
+        self.taken = self._index = 0
         self.returns: list[float] = []
         self._means = Measures(1, simulator.spec.measures)
 
@@ -35,7 +37,7 @@ class OneAgentEnv(ArrayVectorEnv):
 
     def begin(self, state: State, index: int) -> None:
         """Start update number `index` at this state."""
-        self._state = state
+        self._state, self._index = state, index
         self.taken, self.returns = 0, []
         self._means = Measures(1, self._simulator.spec.measures)
         self._simulator.begin(self._agents, [index])
@@ -53,7 +55,12 @@ class OneAgentEnv(ArrayVectorEnv):
 
     @override
     def _advance(self, actions: NDArray[Any]) -> Step:
-        step = super()._advance(actions)
+        try:
+            fit = fitting(actions, self._simulator.spec, self._simulator.instances)
+        except ActionError as error:
+            where = f"update {self._index}, step {self.taken}: learn"
+            raise AgentError(int(self._agents[0]), f"{where}: {error}") from error
+        step = super()._advance(fit)
         self.taken += 1
         self._means.add(step)
         note_returns(step, [self.returns])
