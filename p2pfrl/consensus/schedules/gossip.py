@@ -283,8 +283,10 @@ class Gossip(Stateful):
         and one in an earlier round sees that we have passed it (`_has_passed`). Kept payloads of
         the rounds left out count as late.
         """
+        if max(self._newest.values(), default=0) <= self.round:
+            return ()
         to = self._neighborhood.successors(self.round)
-        ahead = max((self._newest.get(j, 0) for j in to), default=0) if self._newest else 0
+        ahead = max((self._newest.get(j, 0) for j in to), default=0)
         if ahead <= self.round:
             return ()
         self.round = ahead
@@ -370,6 +372,8 @@ class Gossip(Stateful):
         `sender` hears us was mixed without our payload. Call this only after the message of our
         round has left.
         """
+        if round <= self.round + 1:  # as of nearly every message
+            return False
         between = range(self.round + 1, min(round, self.round + _SEARCHED))
         return any(sender in self._neighborhood.successors(r) for r in between)
 
