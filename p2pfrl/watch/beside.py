@@ -13,7 +13,7 @@ from pathlib import Path
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.modules import search_path
 
-_START, _END = 30.0, 6.0
+_START, _END = 60.0, 12.0
 """Seconds that a page has to start, and to end."""
 
 

@@ -24,8 +24,8 @@ Address = tuple[str, int]
 _GRACE = 2
 """Seconds that open connections have to end."""
 _MOST_CONNECTIONS = 128
-_LAST = 1.0
-"""Seconds that browsers have to take the last state of a run that has ended."""
+_LAST = 5.0
+"""Seconds in which the last state of a run that has ended is read."""
 
 
 def require_live() -> None:
