@@ -343,6 +343,33 @@ def collect(
     return DONE
 
 
+def audit(*runs: Path, json: Json = False) -> int:
+    """Check the audit logs of processes: name the first entry that was changed, lost or added.
+
+    The exit code is 1 if one is bad.
+
+    Parameters
+    ----------
+    runs
+        Run directories of peers or of a whole run.
+    """
+    from p2pfrl.deploy.audit import verdicts
+
+    _require(runs)
+    found = [verdict for run in runs for verdict in verdicts(run)]
+    if json:
+        print(encoder.dumps(found, indent=2))
+    for verdict in () if json else found:
+        if verdict["problem"]:
+            print(f"{verdict['file']}:{verdict['entry']}: {verdict['problem']}")
+        else:
+            more = "" if verdict["ended"] else ", and the process has not noted its end"
+            print(
+                f"{verdict['file']}: {verdict['entries']} entries, intact, hash {verdict['hash']}{more}"
+            )
+    return FAILED if any(verdict["problem"] for verdict in found) else DONE
+
+
 def pki_init(directory: Path, *, json: Json = False) -> int:
     """Make a private certificate authority for one fleet.
 

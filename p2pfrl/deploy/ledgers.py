@@ -45,7 +45,10 @@ def path_of(home: Path, agent: int) -> Path:
 
 
 def open_ledgers(
-    home: Path, agents: Sequence[int], say: Callable[[str], None]
+    home: Path,
+    agents: Sequence[int],
+    say: Callable[[str], None],
+    kept: Callable[[int, Charge], None] = lambda agent, charge: None,
 ) -> Mapping[int, Ledger]:
     """Return the ledgers of the agents as they were left, ready for more charges.
 
@@ -53,11 +56,12 @@ def open_ledgers(
         home: run directory of the process.
         agents: those of its agents and coordinators that add noise.
         say: is told when a budget is spent.
+        kept: is told every charge, once it is on disk.
 
     Raises:
         RecordError: a ledger is damaged, or cannot be written.
     """
-    return {agent: _open(path_of(home, agent), agent, say) for agent in agents}
+    return {agent: _open(path_of(home, agent), agent, say, kept) for agent in agents}
 
 
 def _said(agent: int, charge: Charge) -> str:
@@ -68,7 +72,12 @@ def _said(agent: int, charge: Charge) -> str:
     )
 
 
-def _open(path: Path, agent: int, say: Callable[[str], None]) -> Ledger:
+def _open(
+    path: Path,
+    agent: int,
+    say: Callable[[str], None],
+    kept: Callable[[int, Charge], None],
+) -> Ledger:
     charges, end = read_charges(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +91,7 @@ def _open(path: Path, agent: int, say: Callable[[str], None]) -> Ledger:
 
     def keep(charge: Charge) -> None:
         append(path, charge)
+        kept(agent, charge)
         if charge.refused:
             say(_said(agent, charge))
 

@@ -30,6 +30,7 @@ from p2pfrl.core.interrupts import SIGNALS, restored
 from p2pfrl.core.tables import leaves
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.writes import Writes
+from p2pfrl.deploy.audit import AUDIT, Audit, audited
 from p2pfrl.deploy.journal import Journal
 from p2pfrl.deploy.ledgers import open_ledgers
 from p2pfrl.deploy.memory import Memory
@@ -224,7 +225,11 @@ async def _deploy(
         checkpoints.keep_whereabouts(address[1], ids, fleet)
         trainer = assembly.trainer([agent for agent in ids if agent >= 0])
         writes = _writes(scenario, log)
-        ledgers = open_ledgers(out, [id for id in ids if id in assembly.accounted], log.say)
+        audit = Audit(out / AUDIT, log.say)
+        log.kept = audit.note
+        audit.add("begin", scenario=hash8(scenario), agents=ids, incarnation=incarnation)
+        accounted = [id for id in ids if id in assembly.accounted]
+        ledgers = open_ledgers(out, accounted, log.say, audited(audit, assembly.privacy.epsilon))
         memory = Memory(assembly, trainer, checkpoints, ids, incarnation, writes, ledgers)
         _say_what_was_saved(scenario, out, memory, checkpoints, log)
         node = Node(
@@ -271,11 +276,13 @@ async def _deploy(
 
         def summarize(reason: str, **more: str) -> Mapping[str, Any]:
             wall = time.perf_counter() - began
+            audit.add("end", why=reason)
             summary = {
                 **_summary(scenario, ids, node, trainer, journal, reason, incarnation, wall),
                 "writes_failed": writes.failed,
                 **spent(assembly.privacy, ledgers, REAL),
                 **assembly.secured(),
+                "audit": {"entries": audit.chain.entries, "hash": audit.chain.last},
                 **more,
             }
             write_bytes(out / SUMMARY, json.dumps(summary, indent=2).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class RunLog:
         quiet: whether nothing is printed.
         patience: seconds for which agents wait for their coordinator.
         has_standbys: whether another one takes over where the coordinator is gone.
+        kept: gets every event and its details, too.
         lines: number of events so far.
         missing: number of events that could not be written.
     """
@@ -33,6 +35,7 @@ class RunLog:
     quiet: bool
     patience: float = 0.0
     has_standbys: bool = False
+    kept: Callable[[str, Mapping[str, object]], None] | None = None
     lines: int = field(default=0)
     missing: int = field(default=0)
 
@@ -47,6 +50,8 @@ class RunLog:
         On a full disk lines are missing, which is printed once.
         """
         self.lines += 1
+        if self.kept is not None:
+            self.kept(what, details)
         line = json.dumps({"time": time.time(), "what": what, **details}, default=str)
         try:
             self._append(line)

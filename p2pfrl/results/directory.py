@@ -142,7 +142,7 @@ def reserved_for_peer(folder: Path) -> Iterator[None]:
         ScenarioError: it has files that are not of such a process, or another process uses it.
         RecordError: it cannot be written.
     """
-    names = _names(folder) - {"log.jsonl", "log.1.jsonl"}
+    names = _names(folder) - {"log.jsonl", "log.1.jsonl", "audit.jsonl"}
     if names and not (folder / CHECKPOINTS / "process.json").is_file():
         raise ScenarioError([f"{folder}: {_foreign(names)}"])
     with _locked(folder):
