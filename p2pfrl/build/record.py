@@ -21,7 +21,8 @@ from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.resources import Resources
 from p2pfrl.core.traffic import Traffic
-from p2pfrl.core.types import LOWEST_ID, MOST_STANDBYS, is_standby
+from p2pfrl.core.types import LOWEST_ID, MOST_STANDBYS, is_standby, name_of
+from p2pfrl.core.units import SECOND
 from p2pfrl.results.fairness import fairness
 from p2pfrl.results.groups import final
 from p2pfrl.results.record import (
@@ -146,6 +147,7 @@ def compose(
         **({} if new is None else {"newcomers": new.summary}),
         **({BYZANTINE: _byzantine(recorder, totals)} if recorder.byzantine else {}),
         **({"bound": terms} if terms else {}),
+        **({"terms": _terms(recorder)} if recorder.terms else {}),
     }
     if SUSPICION[0] in agents:
         measured["suspicion"] = suspects(agents)
@@ -174,6 +176,14 @@ def talked(assembly: Assembly) -> Graph:
     if any(peer >= 0 for agent in range(graph.n) for peer in assembly.neighbors()[agent]):
         return graph
     return Graph(((),) * graph.n, positions=graph.positions, labels=graph.labels)
+
+
+def _terms(recorder: Recorder) -> list[dict[str, Any]]:
+    """Return who took office when, where a coordinator has standbys."""
+    return [
+        {"epoch": epoch, "coordinator": str(name_of(id)), "virtual_seconds": now / SECOND}
+        for now, id, epoch in recorder.terms
+    ]
 
 
 def coordinated(assembly: Assembly) -> dict[int, tuple[int, ...]]:

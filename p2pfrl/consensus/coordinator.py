@@ -53,6 +53,9 @@ class Witness(Protocol):
     def judged(self, round: int, scores: Scores) -> None:
         """A robust aggregator met the vectors of `round`: (distance, cosine) by sender."""
 
+    def took_office(self, id: int, epoch: int) -> None:
+        """A coordinator or one of its standbys takes office in an epoch."""
+
 
 class Correction(Protocol):
     """The coordinator's part of a correction of local training (learning/corrections)."""

@@ -148,6 +148,9 @@ class GroupWitness:
         """A robust aggregator met the vectors of its agents."""
         self._witness.judged(round, scores)
 
+    def took_office(self, id: int, epoch: int) -> None:
+        """Do nothing: coordinators of a tree have no standbys."""
+
 
 class CloudWitness:
     """The cloud's view of the record: its models, counted in rounds of the edges.
@@ -172,3 +175,6 @@ class CloudWitness:
 
     def judged(self, round: int, scores: Scores) -> None:
         """Do nothing: the cloud averages."""
+
+    def took_office(self, id: int, epoch: int) -> None:
+        """Do nothing: coordinators of a tree have no standbys."""

@@ -455,11 +455,18 @@ def vector(raw: bytes, dtype: str) -> Vector:
 
 
 class Notes:
-    """Witness of one of several coordinators: it writes entries with the coordinator's id."""
+    """Witness of one of several coordinators: it writes entries with the coordinator's id.
 
-    def __init__(self, journal: Journal, id: int) -> None:
+    Args:
+        journal: of the process.
+        id: of the coordinator.
+        terms: called with (id, epoch) where a coordinator or standby takes office.
+    """
+
+    def __init__(self, journal: Journal, id: int, terms: Callable[[int, int], None]) -> None:
         self._journal = journal
         self._id = id
+        self._terms = terms
 
     def excused(self, round: int, participants: Sequence[int]) -> None:
         """Record that the coordinator sent a model."""
@@ -468,6 +475,10 @@ class Notes:
     def applied(self, agent: int, tau: int) -> None:
         """Record that the coordinator applied an update."""
         self._journal.applied(agent, tau, self._id)
+
+    def took_office(self, id: int, epoch: int) -> None:
+        """Tell who takes office."""
+        self._terms(id, epoch)
 
     def judged(self, round: int, scores: Scores) -> None:
         """Do nothing: a journal has no scores of senders."""

@@ -58,6 +58,7 @@ class Memory:
         incarnation: how many times the process was started before.
         writes: tries to write a checkpoint (core/writes.py).
         ledgers: of its agents, where what leaves them is accounted (deploy/ledgers.py).
+        terms: called with (id, epoch) where one of its coordinators or standbys takes office.
 
     Raises:
         RecordError: somebody was saved, and none of its files is valid.
@@ -74,6 +75,7 @@ class Memory:
         incarnation: int,
         writes: Writes,
         ledgers: Mapping[int, Ledger],
+        terms: Callable[[int, int], None] = lambda id, epoch: None,
     ) -> None:
         self.actors: dict[int, Actor] = {}
         self.first = {i: checkpoints.restore(i, trainer) for i in ids if i >= 0}
@@ -87,6 +89,7 @@ class Memory:
         self._due: dict[int, float] = {}  # coordinator -> when it is saved next
         self._writes = writes
         self._ledgers = ledgers
+        self._terms = terms
         self._goes_on = assembly.scenario.checkpoint.on_error == "continue"
         self.was_behind = self._goes_on and incarnation > 0 and not checkpoints.are_newest
         self._unsaved = dict.fromkeys(ids if self.was_behind else ())
@@ -169,7 +172,7 @@ class Memory:
             self._checkpoints.mark(saved=not self._unsaved)
 
     def _coordinator(self, id: int, port: MailboxPort) -> Actor:
-        notes = Notes(self.journal, id)
+        notes = Notes(self.journal, id, self._terms)
         actor = self._assembly.coordinator(
             port, self._trainer, notes, id, self._incarnation, self._ledgers.get(id)
         )

@@ -77,6 +77,11 @@ class RunLog:
                 f"{what}{who}{where}{': ' + str(details['detail']) if 'detail' in details else ''}"
             )
 
+    def office(self, id: int, epoch: int) -> None:
+        """Note that a coordinator or standby of this process takes office in an epoch."""
+        self.note("office", agents=(id,), epoch=epoch)
+        self.say(f"{show_agents([id])} is in office, epoch {epoch}")
+
     def _append(self, line: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -155,6 +155,7 @@ class Recorder:
         self._mixes, self._tick, self._counts_applied = mixes, tick, counts_applied
         self._resources = resources
         self._judged: dict[int, Judged] | None = {} if judges else None
+        self.terms: list[tuple[int, int, int]] = []
         self._epsilon = epsilon
         self._rounds = Rounds(agents)
         self._progress = [Progress() for _ in range(agents)]
@@ -237,6 +238,10 @@ class Recorder:
             if agent not in asked:
                 self._rounds.complete(agent, round)
         self._advance()
+
+    def took_office(self, id: int, epoch: int) -> None:
+        """Record that a coordinator or standby takes office in an epoch."""
+        self.terms.append((self._now(), id, epoch))
 
     def judged(self, round: int, scores: Mapping[int, tuple[float, float]]) -> None:
         """Record how a robust rule met the vectors of senders: (distance, cosine) by sender.
@@ -382,6 +387,7 @@ class Recorder:
             "drift_of_all": self._drift_of_all.save(),
             "evaluation": None if own is None else (own.index, own.agents, own.own),
             "judged": self._judged,
+            "terms": self.terms,
         }
 
     def restore(self, state: State) -> None:
@@ -394,6 +400,7 @@ class Recorder:
         self._timeline.restore(state["timeline"])
         self._drift.restore(state["drift"])
         self._judged = state["judged"]
+        self.terms = list(state.get("terms", ()))  # earlier versions have none
         if "drift_of_all" in state:  # earlier versions have none
             self._drift_of_all.restore(state["drift_of_all"])
         own = state["evaluation"]

@@ -113,7 +113,7 @@ def expected(rounds: int) -> Record:
 def main() -> None:
     """Print how long takeovers take."""
     kills = int(sys.argv[1])
-    rounds = 60 * kills
+    rounds = 30 * kills
     with tempfile.TemporaryDirectory() as folder:
         seconds, record = kill_often(kills, rounds, Path(folder))
     same = np.array_equal(record.parameters, expected(rounds).parameters)

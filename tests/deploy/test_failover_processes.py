@@ -27,6 +27,7 @@ def test_a_standby_takes_over_from_a_process_that_is_killed_for_good(tmp_path: P
             fleet.join(number, DEADLINE)
             assert fleet.code(number) == 0
         assert "coordinator is gone: the others go on" in fleet.said(AGENTS)
+        assert "standby0 is in office, epoch 2" in fleet.said(1)
     record = collect(fleet.homes, tmp_path / "all")
     assert record.summary["rounds"] == rounds
     assert record.summary["stopped_by"] == "rounds"

@@ -50,6 +50,8 @@ def test_a_standby_takes_over_and_no_committed_round_is_lost(at: str, plain: Rec
     record = run(crash(at, "coordinator"), **WAIT)
     assert np.array_equal(record.parameters, plain.parameters)
     assert record.summary["rounds"] == ROUNDS
+    names = [term["coordinator"] for term in record.summary["terms"]]
+    assert names == ["coordinator", "standby0"]
     waited = record.summary["virtual_seconds"] - plain.summary["virtual_seconds"]
     # The link is found dead after 300 ms, and the first standby waits twice 200 ms.
     assert waited < 0.3 + 0.4 + 0.1

@@ -57,5 +57,6 @@ def replica(
         body,
         range(scenario.agents),
         round(scenario.schedule.patience * SECOND),
+        life.witness.took_office,
     )
     return Actor(machine, body, life.port, gives_last=True)

@@ -8,7 +8,7 @@ ever see models that are committed. Everything that is sent carries the epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, Protocol
 
@@ -127,6 +127,7 @@ class Replica(Stateful):
         memory: what the coordinator remembers beside it.
         agents: ids of all agents.
         patience: nanoseconds without anybody in office after which it gives up.
+        report: called with (id, epoch) where it takes office.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -149,12 +150,14 @@ class Replica(Stateful):
         memory: Memory,
         agents: Sequence[int],
         patience: int,
+        report: Callable[[int, int], None] = lambda id, epoch: None,
     ) -> None:
         self.voter = voter
         self._schedule = schedule
         self._memory = memory
         self._agents = tuple(agents)
         self._patience = patience
+        self._report = report
         self._fenced = 0
         self._deadline: int | None = None
         self._held: list[Send | WaitUntil | Finish] = []
@@ -347,6 +350,7 @@ class Replica(Stateful):
     def _take_office(self, now: int) -> Iterator[Action]:
         self._forget()
         self._term = self.voter.epoch
+        self._report(self.voter.me, self._term)
         if self.voter.value is None:
             yield from self._run(Started(), now, is_first=True)
             return
