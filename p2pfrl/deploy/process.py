@@ -225,19 +225,12 @@ async def _deploy(
         checkpoints.keep_whereabouts(address[1], ids, fleet)
         trainer = assembly.trainer([agent for agent in ids if agent >= 0])
         writes = _writes(scenario, log)
-<<<<<<< HEAD
         audit = Audit(out / AUDIT, log.say)
         log.kept = audit.note
         audit.add("begin", scenario=hash8(scenario), agents=ids, incarnation=incarnation)
         accounted = [id for id in ids if id in assembly.accounted]
         ledgers = open_ledgers(out, accounted, log.say, audited(audit, assembly.privacy.epsilon))
-        memory = Memory(assembly, trainer, checkpoints, ids, incarnation, writes, ledgers)
-=======
-        ledgers = open_ledgers(out, [id for id in ids if id in assembly.accounted], log.say)
-        memory = Memory(
-            assembly, trainer, checkpoints, ids, incarnation, writes, ledgers, log.office
-        )
->>>>>>> f41fb10 (Docs and a scenario of a coordinator that dies; the summary and the log say who took office when)
+        memory = Memory(assembly, trainer, checkpoints, ids, incarnation, writes, ledgers, log.office)
         _say_what_was_saved(scenario, out, memory, checkpoints, log)
         node = Node(
             replace(own, agents=ids),
