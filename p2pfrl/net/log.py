@@ -79,7 +79,7 @@ class RunLog:
 
     def office(self, id: int, epoch: int) -> None:
         """Note that a coordinator or standby of this process takes office in an epoch."""
-        self.note("office", agents=(id,), epoch=epoch)
+        self.note("office", coordinator=show_agents([id]), epoch=epoch)
         self.say(f"{show_agents([id])} is in office, epoch {epoch}")
 
     def _append(self, line: str) -> None:
