@@ -129,3 +129,14 @@ def test_agents_average_with_neighbors_without_a_coordinator() -> None:
         return float(np.std(record.parameters, axis=0).max())
 
     assert apart("gossip") < 0.25 * apart("train")
+
+
+def test_a_successor_goes_on_with_what_was_spent_of_a_privacy_budget() -> None:
+    noise: Table = {"kind": "central_noise", "clip": 1.0, "noise_multiplier": 2.0}
+    tables = {**TABLES, "privacy": noise, "exchange": {"payload": "delta"}, "coordinator": WAIT}
+    faults = (crash("700ms", "coordinator"),)
+    quiet, record = (
+        play(8, ROUNDS, mode="central", faults=f, **tables).summary["privacy"] for f in ((), faults)
+    )
+    assert record["releases"] == quiet["releases"] == ROUNDS
+    assert record["epsilon"] == quiet["epsilon"]
