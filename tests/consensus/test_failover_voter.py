@@ -109,3 +109,12 @@ def test_without_a_majority_it_resigns():
         found = one.expired(now)
     assert Deposed() in found
     assert now - 10 == 31 * WAIT
+
+
+def test_a_candidate_that_only_waits_asks_again_for_the_same_epoch() -> None:
+    one = voter(0)
+    one.start(0)
+    first, again = (one.expired(now)[0].notice for now in (0, 5000))
+    assert first == again == Notice(ASK, 1)
+    one.receive(1, Notice(REFUSE, 1), 6000)  # it has promised epoch 1 to another
+    assert one.expired(9000)[0].notice == Notice(ASK, 2)

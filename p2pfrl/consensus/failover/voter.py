@@ -99,6 +99,7 @@ class Voter(Stateful):
         "_lost",
         "_attempts",
         "_tries",
+        "_is_refused",
     )
 
     def __init__(self, me: int, voters: Sequence[int], *, wait: int) -> None:
@@ -122,6 +123,7 @@ class Voter(Stateful):
         self._lost: dict[int, None] = {}
         self._attempts = 0
         self._tries = 0
+        self._is_refused = False
 
     @property
     def stamp(self) -> Stamp:
@@ -190,9 +192,15 @@ class Voter(Stateful):
     # Candidates.
 
     def _campaign(self, now: int) -> list[Output]:
-        """Ask for promises for a new epoch."""
-        self.epoch, self.voted, self.role = self.epoch + 1, self.me, CANDIDATE
-        self._promises = {self.me: (self.stamp, self.value)}
+        """Ask for promises for a new epoch.
+
+        A candidate that only waits asks again for the same one: where disks are slow, promises that
+        are under way still count.
+        """
+        if self.role != CANDIDATE or self._is_refused:
+            self.epoch, self.voted, self.role = self.epoch + 1, self.me, CANDIDATE
+            self._promises = {self.me: (self.stamp, self.value)}
+            self._is_refused = False
         self._attempts += 1
         self.deadline = self._later(now)
         return [Tell(self._others, self._notice(ASK))]
@@ -218,6 +226,7 @@ class Voter(Stateful):
         return max(self._promises.values(), key=lambda promise: promise[0])
 
     def _refuses(self, sender: int, notice: Notice, now: int) -> list[Output]:
+        self._is_refused |= notice.epoch == self.epoch  # it has promised this one to another
         return self.observe(notice.epoch, now)
 
     # In office.
