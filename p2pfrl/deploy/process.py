@@ -230,7 +230,9 @@ async def _deploy(
         audit.add("begin", scenario=hash8(scenario), agents=ids, incarnation=incarnation)
         accounted = [id for id in ids if id in assembly.accounted]
         ledgers = open_ledgers(out, accounted, log.say, audited(audit, assembly.privacy.epsilon))
-        memory = Memory(assembly, trainer, checkpoints, ids, incarnation, writes, ledgers, log.office)
+        memory = Memory(
+            assembly, trainer, checkpoints, ids, incarnation, writes, ledgers, log.office
+        )
         _say_what_was_saved(scenario, out, memory, checkpoints, log)
         node = Node(
             replace(own, agents=ids),
