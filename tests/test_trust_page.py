@@ -1,0 +1,46 @@
+"""The tables of attacks and rules on the page on trust are those that were measured."""
+
+import json
+
+import pytest
+from measure_attacks import ATTACKS, FILE, ROOT, RULES, SEEDS, lines, measure, shown
+
+PAGE = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
+FOUND = json.loads(FILE.read_text(encoding="utf-8"))["tables"]
+
+
+@pytest.mark.parametrize("table", RULES)
+def test_a_table_of_the_page_is_that_of_the_measured_file(table: str) -> None:
+    cells = FOUND[table]
+    assert all(
+        len(cells[rule][attack]) == len(SEEDS) for rule in RULES[table] for attack in ATTACKS[table]
+    )
+    assert "\n".join(lines(table, cells)) in PAGE
+
+
+def test_noise_ruins_the_mean_and_not_the_geometric_median_or_the_trimmed_mean() -> None:
+    central = FOUND["central"]
+    assert max(central["mean"]["noise"]) <= 40
+    assert min(central["geometric_median"]["noise"] + central["trimmed_mean"]["noise"]) >= 400
+
+
+def test_every_attack_of_a_table_changes_what_is_learned_without_a_defense() -> None:
+    for table, plain in (("central", "mean"), ("gossip", "metropolis")):
+        calm = FOUND[table][plain]["none"]
+        assert all(
+            FOUND[table][plain][attack] != calm for attack in ATTACKS[table] if attack != "none"
+        )
+
+
+@pytest.mark.parametrize(
+    ("table", "rule", "attack"),
+    [("central", "krum", "alie"), ("gossip", "clipped_gossip", "dissensus")],
+)
+def test_a_cell_can_be_measured_again(table: str, rule: str, attack: str) -> None:
+    few = {"stop.rounds": 1, "evaluation.every": 1}
+    assert 5 < measure(table, rule, attack, 1, **few) <= 500
+
+
+def test_a_cell_has_the_mean_and_the_interval_within_possible_returns() -> None:
+    assert shown([500.0] * 4 + [400.0]) == "480 (424 to 500)"
+    assert shown([20.0, 30.0]) == "25"
