@@ -555,6 +555,8 @@ SLOW = (
     "faults",
 )
 """Sections with so many options that they are run before releases alone; else they are loaded."""
+LONGEST = ("environment", "learner")
+"""Those among them with options by the hundred, which are loaded before releases alone, too."""
 
 
 KIND = re.compile(r"(?!compute|network|energy|allocation)[a-z_.]+:[a-zA-Z0-9_-]+")
@@ -602,7 +604,10 @@ def test_every_key_has_an_effect_or_a_reason_in_mode_gossip(section: str) -> Non
     assert not silent(walk(section, "gossip"))
 
 
-@pytest.mark.parametrize("section", SLOW)
+@pytest.mark.parametrize(
+    "section",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LONGEST)) for name in SLOW],
+)
 def test_every_key_has_another_value_and_every_rule_a_scenario(section: str) -> None:
     assert not silent(walk(section, "gossip", is_dry=True))
 

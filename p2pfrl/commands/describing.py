@@ -38,6 +38,7 @@ _EXAMPLES: dict[tuple[str, str], object] = {
     ("start", "path"): "runs/first",
     ("step", "at"): 50,
     ("ramp", "length"): 20,
+    ("distributed_noise", "parts"): 3,
     ("sine", "period"): 100,
     **{(kind, "factor"): 1.5 for kind in ("step", "ramp", "sine")},
     ("*", "agents"): [0],

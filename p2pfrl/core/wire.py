@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Protocol
@@ -77,6 +78,18 @@ def bin_prefix(size: int) -> bytes:
     return _BIN32.pack(0xC6, size)
 
 
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """A run and a term of office in it."""
+
+    run: str
+    epoch: int
+
+
+_term_of = lru_cache(maxsize=64)(_Term)
+"""One object for all encoders of a run, so that each has a slot less."""
+
+
 class Encoder:
     """Makes the frames of one sender and numbers them.
 
@@ -84,16 +97,13 @@ class Encoder:
         run: name of the run; peers of another run refuse it.
         sender: the agent's id.
         incarnation: how many times it was restarted.
-
-    Attributes:
-        epoch: the term of office that its frames belong to, where there are standbys; else 0.
     """
 
-    __slots__ = ("_run", "_sender", "epoch", "incarnation", "sequence")
+    __slots__ = ("_sender", "_term", "incarnation", "sequence")
 
     def __init__(self, run: str, sender: int, incarnation: int = 0) -> None:
-        self.sequence = self.epoch = 0
-        self._run = run
+        self.sequence = 0
+        self._term = _term_of(run, 0)
         self._sender = sender
         self.incarnation = incarnation
 
@@ -101,6 +111,10 @@ class Encoder:
     def sender(self) -> int:
         """The id of the sender."""
         return self._sender
+
+    def stamp(self, epoch: int) -> None:
+        """Make frames of a term of office from now on, where the coordinator has standbys."""
+        self._term = _term_of(self._term.run, epoch)
 
     def encode(
         self,
@@ -118,11 +132,11 @@ class Encoder:
         The frame shares the buffer of `vector`: the caller must not write to it any more.
         """
         payload = memoryview(b"") if vector is None else vector.data.cast("B")
-        crc = crc32(payload)
+        crc, term = crc32(payload), self._term
         self.sequence += 1
         packed = pack(
             {
-                "run": self._run,
+                "run": term.run,
                 "kind": kind,
                 "from": self._sender,
                 "incarnation": self.incarnation,
@@ -133,7 +147,7 @@ class Encoder:
                 "encoding": encoding,
                 "parts": parts,
                 "crc32": crc,
-                **({EPOCH: self.epoch} if self.epoch else {}),
+                **({EPOCH: term.epoch} if term.epoch else {}),
             }
         )
         prefix = bin_prefix(len(payload))
@@ -145,7 +159,7 @@ class Encoder:
 
         Its round is the version of the state, and its weight the epoch in which it was stored.
         """
-        self.epoch = notice.epoch
+        self.stamp(notice.epoch)
         value = notice.value
         vector: Vector | None = None if value is None else np.frombuffer(value, np.uint8)
         return self.encode(

@@ -204,7 +204,7 @@ class Outbox(Stateful):
 
     def stamp(self, epoch: int) -> None:
         """Send all frames from now on as those of a coordinator's term of office."""
-        self._encoder.epoch = epoch
+        self._encoder.stamp(epoch)
 
     def masked(self, elements: NDArray[np.uint64], kind: str, round: int) -> Frame:
         """Return a frame of a masked vector, with nothing of the agent in its header."""

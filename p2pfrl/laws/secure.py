@@ -156,7 +156,7 @@ LAWS = (
     Law(
         "secure_rounding",
         "a secure mean of n vectors of f fraction bits is the plain one with an error of 2^-f / sqrt(12 n)",
-        "computed: errors of rounding are uniform and independent",
+        "computed",
         _rounding,
     ),
 )

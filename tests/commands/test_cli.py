@@ -431,6 +431,7 @@ def test_json_is_printed_even_for_an_error_of_ours_which_keeps_its_traceback(
     assert message.startswith("an error in p2pfrl itself: ZeroDivisionError: ours")
 
 
+@pytest.mark.slow
 def test_the_directory_of_a_series_has_tables_and_a_report(file, capsys, monkeypatch):
     monkeypatch.setattr("p2pfrl.results.plots.FIGURES", {"problem": FIGURES["problem"]})
     words = ["--seeds", "0-4", "-q", "--set", "learner.noise=0.1"]

@@ -161,6 +161,7 @@ def test_rounds_in_which_nobody_answers_move_the_model_all_the_same():
     )
 
 
+@pytest.mark.slow
 def test_the_mean_of_what_was_heard_last_forgets_nobody_who_is_away():
     """With MIFA and deltas of equal quadratics the model goes to the mean of all optima.
 

@@ -45,7 +45,7 @@ def decoder(standbys: int = 2) -> Decoder:
 
 def frame(sender: int, epoch: int = 0, **fields: Any) -> Frame:
     encoder = Encoder("run", sender)
-    encoder.epoch = epoch
+    encoder.stamp(epoch)
     return encoder.encode(fields.pop("vector", None), **{"round": 0, **fields})
 
 

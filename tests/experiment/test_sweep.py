@@ -219,6 +219,7 @@ def test_values_and_seeds_may_be_arrays_and_a_word_is_no_list(tmp_path: Path) ->
         sweep(scenario, {"learner.kind": "ppo"}, [0], tmp_path / "b", run=fake)
 
 
+@pytest.mark.slow
 def test_processes_share_the_work_and_give_the_same_table(tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path)
     told: list[tuple[int, int]] = []
@@ -239,6 +240,7 @@ def test_processes_share_the_work_and_give_the_same_table(tmp_path: Path) -> Non
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_reported_and_resume_does_the_rest(tmp_path: Path) -> None:
     scenario, out = write_scenario(tmp_path), tmp_path / "out"
     result = sweep(scenario, {}, [1, 2, 3], out, jobs=2, run=dies_on_seed_2)

@@ -31,6 +31,7 @@ def distant() -> Iterator[Hosts]:
     yield from made(4, delay=0.03)
 
 
+@pytest.mark.slow
 def test_one_peer_per_host_ends_with_the_parameters_of_the_simulator(
     bridged: Hosts, tmp_path: Path
 ) -> None:

@@ -107,7 +107,7 @@ def test_with_masks_useless_actions_cost_nothing_and_are_never_taken(learner, up
     evaluator = Corridor().simulator({}, 2, 1)
     right = play(
         evaluator,
-        lambda obs: np.ones(obs.shape[:2], dtype=np.int64),
+        lambda kept: lambda obs: np.ones(obs.shape[:2], dtype=np.int64),
         agents=[0, 1],
         episodes=20,
         index=0,

@@ -155,6 +155,7 @@ def test_residuals_sum_to_zero_and_end_at_the_mean_gradients():
     np.testing.assert_allclose(residual, gradient, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_scaffold_costs_twice_the_numbers_and_scafflsa_none():
     tables = {"mode": "central", "learner": {"dimension": 1000}}
     plain, scaffold_, scafflsa = (
@@ -165,6 +166,7 @@ def test_scaffold_costs_twice_the_numbers_and_scafflsa_none():
     assert scaffold_ == pytest.approx(2 * plain, rel=0.03)
 
 
+@pytest.mark.slow
 def test_one_who_sends_nothing_keeps_its_control_variate():
     run = play(
         6,

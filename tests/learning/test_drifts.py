@@ -98,6 +98,7 @@ def test_an_update_steps_with_its_own_physics_and_says_so():
     assert ours.measures["drift_demand"].tolist() == [[1000.0] * 3, [1500.0] * 3]
 
 
+@pytest.mark.slow
 def test_a_run_drifts_is_recorded_and_has_no_effect_before(tmp_path: Path):
     late, early = (
         p2pfrl.run(scenario(tmp_path, f'{{kind = "step", at = {k}, factor = 1.5}}')) for k in (9, 2)

@@ -64,6 +64,7 @@ def digest(record: p2pfrl.Record) -> Any:
     return record.summary["parameters_digest"]
 
 
+@pytest.mark.slow
 def test_a_learner_for_one_agent_keeps_the_contract_of_learners() -> None:
     p2pfrl.check_learner(Local(make="local_learners:Mine", steps=6), CartPole(max_steps=5))
 
@@ -325,5 +326,5 @@ def test_the_ten_lines_of_a_user_of_stable_baselines3_run() -> None:
 @pytest.mark.skipif(find_spec("stable_baselines3") is not None, reason="the extra is there")
 def test_without_the_extra_the_message_says_what_to_install() -> None:
     base = p2pfrl.load("ring_16.toml")
-    with pytest.raises(ScenarioError, match=r"pip install 'p2pfrl\[sb3\]'"):
+    with pytest.raises(ScenarioError, match=r"pip install .*\[sb3\]"):
         p2pfrl.run(base, learner=SB3())

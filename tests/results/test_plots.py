@@ -452,6 +452,7 @@ def test_figures_for_print_are_as_wide_as_asked_and_their_text_is_readable(width
             assert min(text.get_fontsize() for text in texts if text.get_text()) >= 6.5
 
 
+@pytest.mark.slow
 def test_text_is_text_and_a_pdf_is_a_pdf() -> None:
     look = Look(("svg", "pdf", "png"), 3.4, ("return",))
     (picture,) = draw(group([record(4, rounds=4)]), look)
@@ -473,6 +474,7 @@ def test_a_small_world_is_drawn_as_a_circle() -> None:
     np.testing.assert_allclose(radii, 1.0)
 
 
+@pytest.mark.slow
 def test_the_same_record_gives_the_same_pictures() -> None:
     first, second = (
         draw(group([record(3, rounds=2)]), Look(("svg",), has_data=True)) for _ in range(2)

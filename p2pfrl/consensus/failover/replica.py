@@ -83,7 +83,7 @@ class Office:
             self._port.send(action.to, self._encoder.notice(action.notice))
             return
         if isinstance(action, Send):
-            self._encoder.epoch = action.epoch
+            self._encoder.stamp(action.epoch)
             if action.kind == VACANT:
                 frame = self._encoder.encode(None, kind=VACANT, round=action.round)
                 self._port.send(action.to, frame)
