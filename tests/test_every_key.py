@@ -270,7 +270,10 @@ HELPS: dict[str, list[Table]] = {
     "exchange.payload:transitions": [REPLAY],
     "coordinator.aggregator:importance": [TABLES],
     "coordinator.aggregator:mixture": [LOGITS],
-    **{f"coordinator.aggregator:{kind}": [{"agents": 9}] for kind in ("krum", "multi_krum")},
+    **{
+        f"coordinator.aggregator:{kind}": [{"agents": 9}]
+        for kind in ("krum", "multi_krum", "geometric_median")
+    },
     "coordinator.aggregator:bulyan": [{"agents": 12}],
     **{f"{place}.aggregator:{kind}.pre": [{"agents": 16}] for kind in ROBUST for place in PLACES},
     **{f"mixing:neighborhood.aggregator:{kind}": [{"agents": 12, **FULL}] for kind in ROBUST},

@@ -236,7 +236,6 @@ def test_ten_times_in_a_row_the_record_is_the_simulators(
         )
 
 
-@pytest.mark.slow
 def test_large_parameters_are_logged_as_projections_that_keep_distances(tmp_path: Path) -> None:
     scenario = cartpole(learner__hidden=[128, 128], stop__rounds=3)
     homes = processes.run(scenario, [[0, 1], [2, 3]], tmp_path / "peers")

@@ -64,7 +64,6 @@ def digest(record: p2pfrl.Record) -> Any:
     return record.summary["parameters_digest"]
 
 
-@pytest.mark.slow
 def test_a_learner_for_one_agent_keeps_the_contract_of_learners() -> None:
     p2pfrl.check_learner(Local(make="local_learners:Mine", steps=6), CartPole(max_steps=5))
 

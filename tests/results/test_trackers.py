@@ -135,7 +135,6 @@ def test_mlflow_reads_every_scalar_the_scenario_and_the_figures(
     assert names == ["figures/fairness.png"]
 
 
-@pytest.mark.slow
 def test_rows_are_logged_as_they_come_without_what_is_undefined(
     run: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
