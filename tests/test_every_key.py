@@ -270,9 +270,13 @@ HELPS: dict[str, list[Table]] = {
     "exchange.payload:transitions": [REPLAY],
     "coordinator.aggregator:importance": [TABLES],
     "coordinator.aggregator:mixture": [LOGITS],
+    **{f"coordinator.aggregator:{kind}": [{"agents": 9}] for kind in ("krum", "multi_krum")},
     **{
-        f"coordinator.aggregator:{kind}": [{"agents": 9}]
-        for kind in ("krum", "multi_krum", "geometric_median")
+        f"coordinator.aggregator:geometric_median.{option}": [
+            {"agents": 16},
+            {"schedule": {"size": 4}},
+        ]
+        for option in ("tolerance", "smoothing", "steps")
     },
     "coordinator.aggregator:bulyan": [{"agents": 12}],
     **{f"{place}.aggregator:{kind}.pre": [{"agents": 16}] for kind in ROBUST for place in PLACES},
@@ -311,6 +315,9 @@ HELPS: dict[str, list[Table]] = {
     "coordinator.participation:lag": [{"coordinator": {"aggregator": {"kind": "latest"}}}],
     "exchange.payload:gradient": [STEPPING],
     "gate:news": [merged(SUMS, {"environment": {"instances": 16}, "stop": {"rounds": 40}})],
+    "attacks:alie.z": [{"agents": 9}],
+    "faults:turn_byzantine.attack:alie.z": [{"agents": 16, "stop": {"rounds": 40}}],
+    "attacks:replay.rounds": [{"stop": {"rounds": 40}}],
     "gate:performance": [EPISODES],
     "gate:reached": [EPISODES],
     "gate:reached.once": [{"gate": {"value": 20.0}}],
