@@ -1,4 +1,4 @@
-"""What a simulated world looks like between two events, for whoever watches the run.
+"""The state of a simulated world between two events, for whoever watches the run.
 
 It only reads the world, so a run does not depend on whether it is watched.
 """

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from typing_extensions import override
-
+from p2pfrl.consensus.failover.fenced import Fenced
 from p2pfrl.consensus.schedules.base import Attendance, Available
-from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import (
     COORDINATOR,
     UPDATE,
@@ -30,7 +28,7 @@ from p2pfrl.core.types import (
 )
 
 
-class Follower(Stateful):
+class Follower(Fenced):
     """The schedule of an agent that follows whoever is in office.
 
     It stores the highest epoch that it has seen and refuses models of lower ones. For the agent's
@@ -69,12 +67,11 @@ class Follower(Stateful):
         trains: bool,
         available: Available,
     ) -> None:
-        self._schedule = schedule
+        super().__init__(schedule)
         self._voters = frozenset(voters)
         self._neighbors = tuple(neighbors)
         self._trains = trains
         self._available = available
-        self._fenced = 0
         self._epoch = 0
         self._holder = COORDINATOR
         self._round = 0
@@ -83,27 +80,6 @@ class Follower(Stateful):
         self._trains_alone = False
         self._next: Message | None = None
         self._heard: dict[int, Message] = {}
-
-    @property
-    def messages_late(self) -> int:
-        """Messages that came too late, those of an earlier epoch included."""
-        return self._schedule.messages_late + self._fenced
-
-    @property
-    def deadlines_expired(self) -> int:
-        """Waits that ended by a deadline."""
-        return self._schedule.deadlines_expired
-
-    @override
-    def save(self) -> State:
-        """Return the state, that of the agent's schedule included."""
-        return {**super().save(), "schedule": self._schedule.save()}
-
-    @override
-    def restore(self, state: State) -> None:
-        """Take over a state."""
-        super().restore(state)
-        self._schedule.restore(state["schedule"])
 
     def waits_for(self) -> str:
         """Return in words what this agent is waiting for."""

@@ -15,8 +15,9 @@ from typing import ClassVar, Protocol
 from typing_extensions import override
 
 from p2pfrl.consensus.coordinator import Coordinator
+from p2pfrl.consensus.failover.fenced import Fenced
 from p2pfrl.consensus.failover.voter import IN_OFFICE, Committed, Deposed, Elected, Output, Voter
-from p2pfrl.core.state import State, Stateful, decode, encode
+from p2pfrl.core.state import State, decode, encode
 from p2pfrl.core.types import (
     NOTICES,
     OVER,
@@ -114,7 +115,7 @@ class Office:
         self._coordinator.restore({**state, "encoder": self._encoder.save()})
 
 
-class Replica(Stateful):
+class Replica(Fenced):
     """The schedule of a coordinator that has standbys, or of a standby.
 
     After a takeover the coordinator's schedule starts again from the committed state: it sends the
@@ -152,13 +153,12 @@ class Replica(Stateful):
         patience: int,
         report: Callable[[int, int], None] = lambda id, epoch: None,
     ) -> None:
+        super().__init__(schedule)
         self.voter = voter
-        self._schedule = schedule
         self._memory = memory
         self._agents = tuple(agents)
         self._patience = patience
         self._report = report
-        self._fenced = 0
         self._deadline: int | None = None
         self._held: list[Send | WaitUntil | Finish] = []
         self._queue: list[Event] = []
@@ -169,28 +169,16 @@ class Replica(Stateful):
         self._since: int | None = None
         self._is_over = False
 
-    @property
-    def messages_late(self) -> int:
-        """Messages that came too late, those of an earlier epoch included."""
-        return self._schedule.messages_late + self._fenced
-
-    @property
-    def deadlines_expired(self) -> int:
-        """Waits of the coordinator that ended by a deadline."""
-        return self._schedule.deadlines_expired
-
     @override
     def save(self) -> State:
         """Return the state, those of voter and coordinator included."""
-        parts = {"voter": self.voter.save(), "schedule": self._schedule.save()}
-        return {**super().save(), **parts}
+        return {**super().save(), "voter": self.voter.save()}
 
     @override
     def restore(self, state: State) -> None:
         """Take over a state."""
         super().restore(state)
         self.voter.restore(state["voter"])
-        self._schedule.restore(state["schedule"])
 
     def waits_for(self) -> str:
         """Return in words what it is waiting for."""

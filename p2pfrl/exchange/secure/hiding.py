@@ -1,4 +1,4 @@
-"""What hides the vectors that one agent sends: the part of a secure sum that its outbox uses."""
+"""Hiding of the vectors that one agent sends: the part of a secure sum that its outbox uses."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -109,6 +110,29 @@ class OfCoordinator(Masked):
     def longest(self, count: int, *, signature: int = 0) -> int:
         return packed_size(count, _SEALED + signature)
 
+    @abstractmethod
+    def machines(self) -> tuple[type[Member], type[Sums]]:
+        """Return the state machines of an agent and of the coordinator."""
+
+    @override
+    def member(
+        self, me: int, *, run: str, source: Source, signer: Signer, incarnation: int
+    ) -> Member:
+        of_agent, _ = self.machines()
+        return of_agent(
+            me,
+            run=run,
+            source=source,
+            signer=signer,
+            minimum=self.minimum,
+            incarnation=incarnation,
+        )
+
+    @override
+    def sums(self, *, run: str, signer: Signer) -> Sums:
+        _, of_coordinator = self.machines()
+        return of_coordinator(run=run, signer=signer)
+
 
 @rule
 class SecretShares(OfCoordinator):
@@ -132,25 +156,11 @@ class SecretShares(OfCoordinator):
         return SECRET, packed_size(count, SECRET), sealed, sealed
 
     @override
-    def member(
-        self, me: int, *, run: str, source: Source, signer: Signer, incarnation: int
-    ) -> Member:
+    def machines(self) -> tuple[type[Member], type[Sums]]:
         from p2pfrl.exchange.secure.members import SharingMember
-
-        return SharingMember(
-            me,
-            run=run,
-            source=source,
-            signer=signer,
-            minimum=self.minimum,
-            incarnation=incarnation,
-        )
-
-    @override
-    def sums(self, *, run: str, signer: Signer) -> Sums:
         from p2pfrl.exchange.secure.sums import SharingSums
 
-        return SharingSums(run=run, signer=signer)
+        return SharingMember, SharingSums
 
 
 @rule
@@ -181,22 +191,8 @@ class SecureAggregation(OfCoordinator):
         return *keys, sealed, sealed, packed_size(count, 1), packed_size(count, SHARE)
 
     @override
-    def member(
-        self, me: int, *, run: str, source: Source, signer: Signer, incarnation: int
-    ) -> Member:
+    def machines(self) -> tuple[type[Member], type[Sums]]:
         from p2pfrl.exchange.secure.members import AggregationMember
-
-        return AggregationMember(
-            me,
-            run=run,
-            source=source,
-            signer=signer,
-            minimum=self.minimum,
-            incarnation=incarnation,
-        )
-
-    @override
-    def sums(self, *, run: str, signer: Signer) -> Sums:
         from p2pfrl.exchange.secure.sums import AggregationSums
 
-        return AggregationSums(run=run, signer=signer)
+        return AggregationMember, AggregationSums
