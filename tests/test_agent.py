@@ -111,6 +111,9 @@ class Script:
     def waits_for(self):
         return "the script"
 
+    def awaits(self):
+        return ()
+
 
 WEIGHTS = {0: 0.5, 1: 0.25, 2: 0.25}
 

@@ -426,6 +426,12 @@ class Schedule(Protocol):
     def waits_for(self) -> str:
         """Return in words what this schedule is waiting for, for the report of a deadlock."""
 
+    def awaits(self) -> Sequence[int]:
+        """Return the agents and coordinators whose messages it waits for, once it has trained.
+
+        Nobody where it goes on without messages, or with one of anybody.
+        """
+
     def save(self) -> Mapping[str, Any]:
         """Return a copy of the state."""
 

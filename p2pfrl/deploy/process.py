@@ -556,6 +556,11 @@ def _details(journal: Journal, node: Node, ids: Sequence[int]) -> dict[str, Any]
     return {
         "progress": {str(agent): numbers(agent) for agent in sorted(shown)},
         "waits": {str(id): actor.schedule.waits_for() for id, actor in waiting.items()},
+        "awaited": {
+            str(id): list(whom)
+            for id, actor in waiting.items()
+            if (whom := actor.schedule.awaits())
+        },
         "heard": {str(id): round for id, round in sorted(node.heard().items())},
         "down": node.mesh.down(),
         "refusals": dict(node.mesh.refusals),

@@ -52,6 +52,7 @@ class Status:
         progress: agent -> rounds completed, last mean return, staleness of what it last mixed, and
             bytes sent; null where it is not known. Of many agents those that are behind.
         waits: agent -> what it waits for, in words.
+        awaited: agent -> the agents and coordinators whose messages it waits for, if any.
         heard: agent of another process -> round of the newest message from it.
         down: agents of other processes to which no link is up.
         refusals: reason -> number of connections and messages that were refused.
@@ -69,6 +70,7 @@ class Status:
     time: float
     progress: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     waits: Mapping[str, str] = field(default_factory=dict)
+    awaited: Mapping[str, Sequence[int]] = field(default_factory=dict)
     heard: Mapping[str, int] = field(default_factory=dict)
     down: tuple[int, ...] = ()
     refusals: Mapping[str, int] = field(default_factory=dict)

@@ -215,6 +215,10 @@ class _Watched:
         """Return what the schedule is waiting for."""
         return self._inner.waits_for()
 
+    def awaits(self) -> Sequence[int]:
+        """Return the agents and coordinators that the schedule waits for."""
+        return self._inner.awaits()
+
     def save(self) -> Mapping[str, Any]:
         """Return the state of the schedule."""
         return self._inner.save()

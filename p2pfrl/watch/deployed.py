@@ -28,7 +28,6 @@ from p2pfrl.watch.journals import COLUMNS, Journals
 from p2pfrl.watch.progress import Progress
 from p2pfrl.watch.simulated import METRICS, predicted
 from p2pfrl.watch.tails import Curves, rounded
-from p2pfrl.watch.waiting import arrows
 
 _TAIL = 2**16
 _LOG = 200
@@ -182,7 +181,7 @@ class Deployed:
             "run": self._run(parts, known),
             "processes": {"columns": _ROWS, "rows": _rows(parts, known)},
             "agents": _table(known),
-            "waiting": arrows(known.waits),
+            "waiting": {str(agent): ids for agent, ids in known.awaited.items()},
             "faults": [],
             "log": _lines(parts.log),
             "messages": {"shown": [], "counted": 0, "window": None, "in_flight": None},
@@ -278,6 +277,7 @@ class _Known:
     Attributes:
         rounds, returns, staleness, sent: by agent.
         waits: agent -> words.
+        awaited: agent -> the agents and coordinators that it waits for, if any.
         down: agents whose process has ended early, or to which others have lost the link.
         ended: agents whose process has ended well.
         lost_by: agent -> agents of the processes whose link to it is down.
@@ -289,6 +289,7 @@ class _Known:
     staleness: dict[int, float | None] = field(default_factory=dict)
     sent: dict[int, float | None] = field(default_factory=dict)
     waits: dict[str, str] = field(default_factory=dict)
+    awaited: dict[int, list[int]] = field(default_factory=dict)
     down: set[int] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
     lost_by: dict[int, list[int]] = field(default_factory=dict)
@@ -320,6 +321,8 @@ class _Known:
             return
         if state == "running":
             self.waits |= {str(a): str(words) for a, words in (process.get("waits") or {}).items()}
+            awaited = process.get("awaited") or {}
+            self.awaited |= {int(a): [int(id) for id in ids] for a, ids in awaited.items()}
         elif state.startswith("ended by rounds"):
             self.ended.update(agents)
         else:
@@ -348,7 +351,7 @@ class _Known:
             else "e"
             if agent in self.ended
             else "w"
-            if str(agent) in self.waits and arrows({"": self.waits[str(agent)]})
+            if agent in self.awaited
             else "t"
             if str(agent) in self.waits
             else "?"
@@ -448,10 +451,7 @@ def _row(
     agents = tuple(process.get("agents") or ())
     done, refusals = process.get("round"), process.get("refusals") or {}
     has_agents = any(agent >= 0 for agent in agents)
-    awaited = sorted(
-        {id for a in agents for id in arrows({"": known.waits.get(str(a), "")}).get("", ())}
-        - set(agents)
-    )
+    awaited = sorted({id for a in agents for id in known.awaited.get(a, ())} - set(agents))
     lost = sorted({by for a in agents for by in known.lost_by.get(a, ())})
     return [
         show_agents(agents) if agents else str(process.get("directory", "")),

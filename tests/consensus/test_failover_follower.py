@@ -17,6 +17,9 @@ class Own:
         self.events.append(event)
         return ()
 
+    def awaits(self) -> tuple[int, ...]:
+        return (-1,)
+
 
 def test_a_model_of_an_earlier_epoch_is_refused_and_counted(monkeypatch):
     module = "p2pfrl.consensus.failover.follower"
@@ -33,3 +36,10 @@ def test_a_model_of_an_earlier_epoch_is_refused_and_counted(monkeypatch):
     hear(2)
     assert [event.message.epoch for event in own.events] == [2, 2]
     assert follower.messages_late == 1
+
+
+def test_who_waits_for_its_coordinator_waits_for_whoever_is_in_office():
+    follower = Follower(Own(), [-1, -2], trains=False, available=lambda *_: True)
+    assert follower.awaits() == [-1]
+    follower._holder = -2
+    assert follower.awaits() == [-2]

@@ -166,7 +166,9 @@ def test_a_client_trains_from_every_model_and_answers():
     c = client()
     assert feed(c, Started()) == []
     assert feed(c, model(0)) == ["adopt 0", "train"]
+    assert c.awaits() == ()
     assert feed(c, trained()) == ["send update 0 to -1"]
+    assert c.awaits() == (-1,)
     assert feed(c, model(1), trained()) == ["adopt 1", "train", "send update 1 to -1"]
     assert feed(c, final(2)) == ["adopt 2", "finish"]
 
@@ -466,6 +468,7 @@ def test_the_coordinator_says_whom_it_waits_for():
     c = coordinator()
     feed(c, Started(), received(1, 0))
     assert c.waits_for() == "the coordinator waits in round 0 for 0, 2"
+    assert c.awaits() == (0, 2)
 
 
 def asynchronous(
@@ -525,6 +528,7 @@ def test_skips_losses_and_newcomers_get_the_model():
         "send model 0 to 0",
     ]
     assert c.waits_for() == "the coordinator waits at version 0 for any update"
+    assert c.awaits() == ()
 
 
 def test_an_asynchronous_coordinator_that_everyone_left_waits_five_minutes_and_ends():

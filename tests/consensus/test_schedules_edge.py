@@ -54,6 +54,7 @@ def test_an_edge_waits_for_the_cloud_and_reports_after_its_rounds():
         "send update 0 to -1",
     ]
     assert e.waits_for() == "an edge waits for the cloud's next model"
+    assert e.awaits() == (COORDINATOR,)
     assert feed(e, model(1)) == ["adopt 1", "no deadline", "send model 2 to 4 5"]
 
 

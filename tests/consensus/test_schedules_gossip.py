@@ -465,8 +465,10 @@ def test_the_report_of_a_deadlock_names_who_is_awaited():
     g = machine()
     feed(g, Started())
     assert g.waits_for() == "agent 0 waits in round 0 for its own update"
+    assert g.awaits() == ()
     feed(g, trained(), received(1, 0))
     assert g.waits_for() == "agent 0 waits in round 0 for 2"
+    assert g.awaits() == (2,)
 
 
 @dataclass

@@ -113,8 +113,10 @@ def test_it_says_what_it_waits_for():
     one = lockstep()
     feed(one, Started())
     assert one.waits_for() == "agent 0 waits in round 0 for its own update"
+    assert one.awaits() == ()
     feed(one, trained(), received(1, 0))
     assert one.waits_for() == "agent 0 waits in round 0 for 2"
+    assert one.awaits() == [2]
 
 
 def test_its_state_is_a_value():

@@ -182,6 +182,7 @@ def test_it_says_whom_it_waits_for():
     p = pairs()
     feed(p, Started(), trained(), trained())
     assert p.waits_for() == "agent 0 waits in round 0 for the answer of 1"
+    assert p.awaits() == (1,)
 
 
 class Town:

@@ -37,6 +37,9 @@ class Once:
     def waits_for(self):
         return "its own update"
 
+    def awaits(self):
+        return ()
+
     def save(self):
         return {}
 

@@ -22,7 +22,6 @@ import p2pfrl
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.record import coordinated, talked
 from p2pfrl.cli import main
-from p2pfrl.consensus.schedules import RULES
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor
 from p2pfrl.core.traffic import Traffic
@@ -36,7 +35,6 @@ from p2pfrl.watch import serve as serving
 from p2pfrl.watch.deployed import Deployed
 from p2pfrl.watch.remote import Pages, Remote, pages
 from p2pfrl.watch.sources import Local, source_of
-from p2pfrl.watch.waiting import arrows, awaited
 
 LAYOUT = Layout((Tensor("actor.x", (2,)),), "float64")
 
@@ -77,6 +75,7 @@ def deployment(tmp_path: Path) -> list[Path]:
             4e9,
             progress={str(a): [rounds, 7.0 + a, 0.5, 500] for a in own},
             waits={str(own[0]): f"agent {own[0]} waits in round {rounds} for {own[0] - 1}"},
+            awaited={str(own[0]): [own[0] - 1]},
             heard={str((own[0] - 1) % 4): 1},
             down=(2, 3) if place == 0 else (),
             refusals={"bad_frame": 4} if place == 0 else {},
@@ -290,17 +289,6 @@ def test_several_directories_are_of_peers(tmp_path: Path) -> None:
     assert len(source_of(folders).read()["processes"]["rows"]) == 2
     with pytest.raises(ScenarioError, match="expected the directory of a peer"):
         source_of([folders[0], tmp_path])
-
-
-def test_the_words_of_a_schedule_give_the_ids(tmp_path: Path) -> None:
-    assert awaited("agent 2 waits in round 3 for the answer of 7") == [7]
-    assert awaited("an agent waits for the coordinator's next model") == [-1]
-    assert awaited("the coordinator waits in round 3 for 0, 2, -3") == [0, 2, -3]
-    assert awaited("the coordinator waits at version 3 for any update") == []
-    assert arrows({"0": "agent 0 waits in round 1 for 5", "1": "a waits for its own update"}) == {
-        "0": [5]
-    }
-    assert {"synchronous", "asynchronous"} <= set(RULES)
 
 
 def test_errors_of_the_status_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,10 @@ class Follower(Fenced):
         """Return in words what this agent is waiting for."""
         return self._schedule.waits_for()
 
+    def awaits(self) -> Sequence[int]:
+        """Return whoever is in office, where the agent's schedule waits for its coordinator."""
+        return [self._holder if id == COORDINATOR else id for id in self._schedule.awaits()]
+
     def handle(self, event: Event, now: int) -> Iterator[Action]:
         """Yield the actions for `event`."""
         if isinstance(event, Received):

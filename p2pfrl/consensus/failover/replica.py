@@ -189,6 +189,14 @@ class Replica(Fenced):
             )
         return "a standby waits for the coordinator's next state"
 
+    def awaits(self) -> Sequence[int]:
+        """Return whom a coordinator in office waits for; nobody for a standby."""
+        if self.voter.role != IN_OFFICE:
+            return ()
+        if self.voter.version and not self.voter.is_committed:
+            return [id for id in self.voter.voters if id != self.voter.me]
+        return self._schedule.awaits()
+
     def handle(self, event: Event, now: int) -> Iterator[Action]:
         """Yield the actions for `event`."""
         yield from self._event(event, now)

@@ -170,6 +170,10 @@ class AsynchronousCoordinator(Stateful):
         """Return what the coordinator is waiting for, as text."""
         return f"the coordinator waits at version {self.version} for any update"
 
+    def awaits(self) -> Sequence[int]:
+        """Return nobody: the update of any agent will do."""
+        return ()
+
     def _start(self) -> Sequence[Action]:
         """Send the first model, or the saved one after a restart."""
         if not self._asked:

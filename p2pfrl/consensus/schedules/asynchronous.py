@@ -173,6 +173,10 @@ class Push(Stateful):
         """Return what the agent is waiting for, as text; never another agent."""
         return f"agent {self._me} waits in round {self.round} for its own update"
 
+    def awaits(self) -> Sequence[int]:
+        """Return nobody: an agent waits for its own updates only."""
+        return ()
+
     def _too_old(self, tau: int) -> bool:
         return self._options.max_staleness is not None and tau > self._options.max_staleness
 

@@ -148,6 +148,10 @@ class Client(Stateful):
             "its own update" if self._updates_left else "the coordinator's next model"
         )
 
+    def awaits(self) -> Sequence[int]:
+        """Return the coordinator, between two updates."""
+        return () if self._updates_left else self._to
+
     def _start(self) -> Sequence[Action]:
         """Wait for a model, or continue with the saved one.
 
@@ -355,6 +359,10 @@ class Coordinator(Stateful):
         return (
             f"the coordinator waits in round {self.round} for {', '.join(map(str, self._awaited))}"
         )
+
+    def awaits(self) -> Sequence[int]:
+        """Return the agents whose answers are awaited."""
+        return tuple(self._awaited)
 
     def _start(self, now: int) -> list[Action]:
         """Begin the first round, or continue with the saved one."""

@@ -139,6 +139,10 @@ class Edge(Coordinator):
             else super().waits_for()
         )
 
+    def awaits(self) -> Sequence[int]:
+        """Return the cloud once this edge has reported, else the agents that are awaited."""
+        return (self._above,) if self._is_reporting else super().awaits()
+
     def _start(self, now: int) -> list[Action]:
         """Wait for the cloud, or continue with the saved round after a restart."""
         self._alone = None

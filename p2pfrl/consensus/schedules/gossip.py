@@ -227,6 +227,10 @@ class Gossip(Stateful):
             return f"agent {self._me} waits in round {self.round} for {', '.join(map(str, self._awaited))}"
         return f"agent {self._me} waits in round {self.round} for its own update"
 
+    def awaits(self) -> Sequence[int]:
+        """Return the neighbors whose messages of this round are not here yet."""
+        return tuple(self._awaited) if self._waiting else ()
+
     def _started(self, event: Started, now: int) -> Sequence[Action]:
         return self._begin(now)
 

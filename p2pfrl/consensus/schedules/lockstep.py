@@ -135,6 +135,10 @@ class Lockstep(Stateful):
             return f"agent {self._me} waits in round {self.round} for {missing}"
         return f"agent {self._me} waits in round {self.round} for its own update"
 
+    def awaits(self) -> Sequence[int]:
+        """Return the neighbors whose messages of this round are not here yet."""
+        return self._lacking() if self._is_waiting else ()
+
     def _started(self, event: Started, now: int) -> Sequence[Action]:
         """Begin the first round.
 

@@ -137,6 +137,10 @@ class Pairs(Stateful):
         what = "its own update" if self._updates_left else f"the answer of {self._asked}"
         return f"agent {self._me} waits in round {self.round} for {what}"
 
+    def awaits(self) -> Sequence[int]:
+        """Return the neighbor whose answer is awaited, if one is."""
+        return () if self._updates_left or self._asked is None else (self._asked,)
+
     def _trained(self, now: int) -> Sequence[Action]:
         self._updates_left -= 1
         self._updates_since += 1

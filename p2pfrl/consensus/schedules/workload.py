@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -72,6 +72,10 @@ class Workload(Stateful):
     def waits_for(self) -> str:
         """Return what the schedule is waiting for, as text."""
         return self._schedule.waits_for()
+
+    def awaits(self) -> Sequence[int]:
+        """Return the agents and coordinators that the schedule waits for."""
+        return self._schedule.awaits()
 
     @override
     def save(self) -> State:
