@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from p2pfrl.catalog import TABLES, table
+from p2pfrl.commands.describing import describe
 from p2pfrl.commands.listing import entries
 from p2pfrl.core.docs import attributes, reference, summary
 from p2pfrl.core.options import Rule
@@ -144,7 +146,43 @@ def _recipes() -> str:
     return "\n".join(rows)
 
 
+def _environments() -> str:
+    parts = []
+    for name in table("environments"):
+        found = describe("environments", name)
+        assert found.facts is not None
+        text = "\n\n".join(map(_prose, found.text.split("\n")))
+        parts.append(f"\n### {name} {{ #environment-{name} }}\n\n{text}\n")
+        if found.reference and found.reference not in found.text:
+            parts.append(f"\n*{_prose(found.reference)}*\n")
+        parts += [f"\n![{name}]({picture})\n" for picture in _pictures(name)]
+        parts.append("\n| with default options | |\n|---|---|")
+        parts += [f"| {title} | {_cell(text)} |" for title, text in found.facts.lines()]
+        parts.append("\n| physics | default | range |\n|---|---|---|")
+        parts += [f"| `{q.name}` | {q.default:,.10g} | {q.span} |" for q in found.facts.physics]
+        parts.append(f"\n{_options(table('environments')[name])}\n")
+        parts.append(f"\n```toml\n{found.example}\n```\n")
+        parts += [
+            f"\n```sh\np2pfrl scenario {file}.toml\n```\n" for file in found.facts.scenarios[:1]
+        ]
+    return "\n".join(parts)
+
+
+def _prose(text: str) -> str:
+    """Return text in which formulas are not read as marks; what stands in backticks stays."""
+    parts = " ".join(text.split()).split("`")
+    parts[::2] = [re.sub(r"([*_<|])", r"\\\1", part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _pictures(name: str) -> list[str]:
+    """Return the pictures of an environment beside the pages."""
+    names = (f"worlds_{name}.png", f"{name}.gif")
+    return [file for file in names if (Path(__file__).parent / file).exists()]
+
+
 _GENERATE = {
+    "environments": _environments,
     "scenario": _scenario,
     "rules": _rules,
     "laws": _laws,

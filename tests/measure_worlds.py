@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,72 @@ from p2pfrl.results.versions import kernels, processor
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "worlds.json"
 SEEDS = (1, 2, 3)
-WORLDS: Mapping[str, tuple[str, Mapping[str, object]]] = {
-    "signals_ring": (
+
+
+@dataclass(frozen=True)
+class World:
+    """A row of the table.
+
+    Attributes:
+        digits: format of its returns.
+        vary: how its agents differ.
+        agents: of a run.
+        scenario: its name, where it is not that of the row.
+        settings: others, by dotted key.
+    """
+
+    digits: str
+    vary: Mapping[str, object] = field(default_factory=dict)
+    agents: int = 8
+    scenario: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+WORLDS: Mapping[str, World] = {
+    "signals_ring": World(
         ".1f",
         {
             "demand": {"kind": "linspace", "low": 700.0, "high": 1300.0},
             "share": {"kind": "cycle", "list": [0.3, 0.5, 0.7, 0.4, 0.6]},
         },
     ),
-    "microgrid_ring": (
+    "microgrid_ring": World(
         ".2f",
         {
             "solar": {"kind": "linspace", "low": 0.0, "high": 5.0},
             "peak_hour": {"kind": "cycle", "list": [16.0, 18.0]},
         },
     ),
-    "glucose_ring": (".0f", {"si": {"kind": "linspace", "low": 0.005, "high": 0.012}}),
-    "maintenance_ring": (".1f", {"wear": {"kind": "linspace", "low": 0.25, "high": 0.45}}),
-    "portfolio_ring": (".1f", {"cost": {"kind": "linspace", "low": 0.0, "high": 0.01}}),
-    "fleet_regions": (".1f", {}),
-    "spectrum_torus": (".1f", {"distance": {"kind": "cycle", "list": [15.0, 30.0, 45.0]}}),
-    "signal_grid_torus": (".1f", {"demand": {"kind": "cycle", "list": [300.0, 500.0, 400.0]}}),
+    "glucose_ring": World(".0f", {"si": {"kind": "linspace", "low": 0.005, "high": 0.012}}),
+    "maintenance_ring": World(".1f", {"wear": {"kind": "linspace", "low": 0.25, "high": 0.45}}),
+    "portfolio_ring": World(".1f", {"cost": {"kind": "linspace", "low": 0.0, "high": 0.01}}),
+    "fleet_regions": World(".1f"),
+    "spectrum_torus": World(
+        ".1f", {"distance": {"kind": "cycle", "list": [15.0, 30.0, 45.0]}}, agents=16
+    ),
+    "signal_grid_torus": World(
+        ".1f", {"demand": {"kind": "cycle", "list": [300.0, 500.0, 400.0]}}, agents=16
+    ),
+    "junction_torus": World(
+        ".2f", {"brake": {"kind": "cycle", "list": [0.7, 1.0, 1.3]}}, agents=16
+    ),
+    "warehouse_torus": World(
+        ".2f", {"move": {"kind": "cycle", "list": [0.5, 1.0, 2.0]}}, agents=16
+    ),
+    "networked_team": World(".0f", agents=24),
+    "stag_hunt": World(
+        ".2f",
+        agents=24,
+        scenario="rps_averages",
+        settings={
+            "environment.game": "stag_hunt",
+            "evaluation.every": 400,
+            "evaluation.episodes": 64,
+        },
+    ),
 }
-"""Scenario -> format of its returns, and how its agents differ. Those of the fleet do by itself."""
-SIZES: Mapping[str, int] = {"spectrum_torus": 16, "signal_grid_torus": 16}
-"""Agents of shared worlds; the others have `AGENTS`."""
+"""Row of the table -> what is measured. Agents of fleet_regions and networked_team are unlike as
+they are, those of stag_hunt alike."""
 MODES: Mapping[str, Mapping[str, object]] = {
     "gossip": {},
     "central": {"mode": "central", "topology": {}},
@@ -52,7 +94,6 @@ MODES: Mapping[str, Mapping[str, object]] = {
     "personal": {"personal.kind": "finetune"},
 }
 """Column of the table -> settings. Personal: gossip, and each agent acts with its own update."""
-AGENTS = 8
 
 
 def numbers(record: p2pfrl.Record) -> dict[str, float]:
@@ -70,10 +111,11 @@ def numbers(record: p2pfrl.Record) -> dict[str, float]:
 
 def measure(world: str, mode: str, seed: int, **more: object) -> dict[str, float]:
     """Return the numbers of one run, with `more` settings by dotted key."""
-    settings = {**MODES[mode], "seed": seed, "agents": SIZES.get(world, AGENTS), **more}
-    if vary := WORLDS[world][1]:
-        settings["environment.vary"] = vary
-    return numbers(p2pfrl.run(p2pfrl.load(f"{world}.toml", overrides=settings)))
+    row = WORLDS[world]
+    settings = {**row.settings, **MODES[mode], "seed": seed, "agents": row.agents, **more}
+    if row.vary:
+        settings["environment.vary"] = row.vary
+    return numbers(p2pfrl.run(p2pfrl.load(f"{row.scenario or world}.toml", overrides=settings)))
 
 
 def shown(values: Sequence[float], digits: str) -> str:
@@ -88,12 +130,12 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of the table: a row per world, a column per mode, mean and worst agent."""
     yield f"| world | {' | '.join(MODES)} |"
     yield f"|---|{'---|' * len(MODES)}"
-    for world, (digits, _) in WORLDS.items():
+    for world, row in WORLDS.items():
         rows = found.get(world, {})
         if not all(rows.get(mode) for mode in MODES):
             continue
         for name, title in (("own", world), ("worst", "its worst agent")):
-            cells = [shown([run[name] for run in rows[mode]], digits) for mode in MODES]
+            cells = [shown([run[name] for run in rows[mode]], row.digits) for mode in MODES]
             yield f"| {title} | {' | '.join(cells)} |"
 
 

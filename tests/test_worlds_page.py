@@ -2,9 +2,13 @@
 
 import json
 import re
+import sys
+from importlib import import_module
 
 import pytest
 from measure_worlds import FILE, MODES, ROOT, SEEDS, WORLDS, measure, shown, table
+
+from p2pfrl.learning.environments import RULES
 
 PAGE = (ROOT / "docs" / "worlds.md").read_text(encoding="utf-8")
 ROWS = {
@@ -46,3 +50,40 @@ def test_every_mode_of_the_table_runs(mode: str) -> None:
 
 def test_a_cell_has_the_mean_and_the_range() -> None:
     assert shown([1.0, 2.0, 4.04], ".1f") == "2.3 (1.0 to 4.0)"
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, str]:
+    """Return the built page, by heading of an environment."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    text = import_module("hooks").on_page_markdown(PAGE)
+    sys.path.remove(str(ROOT / "docs"))
+    parts = re.split(r"^### (\w+) \{ #environment-\w+ \}$", text, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_built_page_has_the_physics_with_their_ranges_the_measures_and_the_baselines(
+    name: str, built: dict[str, str]
+) -> None:
+    spec, text = RULES[name]().spec, built[name]
+    assert spec.physics.keys() == spec.ranges.keys()
+    for quantity, (low, high) in spec.ranges.items():
+        span = f"{low:,.10g} to {high:,.10g}"
+        assert f"| `{quantity}` | {spec.physics[quantity]:,.10g} | {span} |" in text
+    assert f"| measures | {', '.join(spec.measures) or 'none'} |" in text
+    assert f"| baselines | {', '.join(spec.baselines) or 'none'} |" in text
+    assert f'id = "{name}"' in text
+    scenarios = re.findall(r"^p2pfrl scenario (\w+)\.toml$", text, re.M)
+    assert all((ROOT / "scenarios" / f"{scenario}.toml").exists() for scenario in scenarios)
+
+
+def test_every_world_with_baselines_has_a_paragraph_and_a_picture() -> None:
+    worlds = [name for name, cls in RULES.items() if cls().spec.baselines]
+    games = ("public_goods", "congestion")
+    assert len(worlds) == 14
+    for name in (world for world in worlds if world not in games):
+        assert f"\n**{name}.** " in PAGE
+        assert f"![{name}](worlds_{name}.png)" in PAGE
+        assert (ROOT / "docs" / f"worlds_{name}.png").exists()
+    assert all(f"`{name}`" in PAGE for name in games)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pfrl.catalog import table
+from p2pfrl.commands.environments import Facts, facts
 from p2pfrl.core.docs import reference
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.members import Members
@@ -83,6 +84,7 @@ class Description:
         reference: where it was published; "" if it was not.
         options: its options.
         example: TOML.
+        facts: of an environment.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Description:
     reference: str
     options: tuple[Option, ...]
     example: str
+    facts: Facts | None = None
 
 
 def describe(axis: str, name: str) -> Description:
@@ -105,7 +108,14 @@ def describe(axis: str, name: str) -> Description:
         raise ScenarioError([f"list {axis}: there is no {show(name)}{did_you_mean(name, rules)}"])
     cls = rules[name]
     options = tuple(_options(cls)) if dataclasses.is_dataclass(cls) else ()
-    return Description(name, _text(cls), reference(cls.__doc__), options, _example(axis, name, cls))
+    return Description(
+        name,
+        _text(cls),
+        reference(cls.__doc__),
+        options,
+        _example(axis, name, cls),
+        facts(name, cls) if axis == "environments" else None,
+    )
 
 
 def sections() -> dict[str, type]:

@@ -6,9 +6,13 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p2pfrl.commands.arguments import DONE, Json, Out, Overrides, Quiet, Seed, Set, show
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+
+if TYPE_CHECKING:
+    from p2pfrl.commands.environments import Facts
 
 
 def validate(
@@ -110,8 +114,18 @@ def _describe(axis: str, name: str, as_json: bool) -> int:
         default = "required" if option.is_required else f"default {option.default or 'none'}"
         print("  ".join(filter(None, (option.name, option.type, option.unit, default))))
         print(f"    {option.meaning}")
+    if found.facts is not None:
+        _print_facts(found.facts)
     print(f"\n{found.example}")
     return DONE
+
+
+def _print_facts(facts: Facts) -> None:
+    print("\nwith default options")
+    for title, text in facts.lines():
+        print(f"{title:11}  {text}")
+    for quantity in facts.physics:
+        print(f"{'physics':11}  {quantity.name} = {quantity.default:,.10g}, {quantity.span}")
 
 
 def schema() -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.learning.environments.matrix_game import MatrixGame
 from p2pfrl.learning.environments.networked_mdp import NetworkedMDP, best_joint
 from p2pfrl.learning.environments.shared_tabular import joint_action
 from p2pfrl.learning.learners.joint import Games, joint_policy
@@ -76,6 +77,16 @@ def test_the_best_joint_policy_is_the_best_of_all_and_its_baseline_earns_what_it
     played = play_baselines(made, agents=[0, 1], episodes=4000, index=0)["best_joint"]
     assert np.abs(played - best).max() < 0.05
     assert NetworkedMDP().optimum({}) is None
+
+
+@pytest.mark.parametrize(
+    ("game", "mean"), [("prisoners", 3.0), ("stag_hunt", 4.0), ("battle", 1.5), ("pennies", 0.0)]
+)
+def test_the_best_pair_of_actions_is_a_baseline_of_a_matrix_game(game, mean):
+    made = simulator(MatrixGame(game=game), 4)
+    played = play_baselines(made, agents=range(4), episodes=2, index=0)["best_joint"]
+    assert played.shape == (4,)
+    assert played[:2].mean() == played[2:].mean() == mean
 
 
 def test_a_table_of_many_joint_actions_is_refused():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from p2pfrl.core.rule import rule
@@ -37,7 +39,7 @@ class MatrixGame(SharedTabular):
     them; agents of one role may (topology islands with alternate agents).
 
     Physics: noise (uniform in [-noise, noise], of every payoff). Measures: team_reward (the mean of
-    both).
+    both). Baseline: best_joint, the first pair of actions with the highest mean payoff.
 
     Reference: von Neumann, Morgenstern, Theory of games and economic behavior, 1944; the payoffs of
     named games as used here.
@@ -78,6 +80,7 @@ class MatrixGame(SharedTabular):
             },
             physics={"noise": 0.0},
             measures=("team_reward",),
+            baselines={"best_joint": self._best_joint},
             members=2,
             apart=self._apart(),
         )
@@ -102,3 +105,11 @@ class MatrixGame(SharedTabular):
         joint = len(self.payoffs) ** 2
         reward = self._tables().reshape(2, 1, joint)
         return JointTables(np.ones((1, joint, 1)), reward, is_last=True)
+
+    def _best_joint(
+        self, world: Array, physics: Mapping[str, NDArray[Any]], elapsed: NDArray[np.int64]
+    ) -> NDArray[Any]:
+        """Return the pair of actions of the highest mean payoff."""
+        best = physics["team"][:, 0, 0, 0].argmax(axis=-1)
+        both = np.stack(np.divmod(best, len(self.payoffs)), axis=1)
+        return np.repeat(both[:, :, None], world.shape[1], axis=2)

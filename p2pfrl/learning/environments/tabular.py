@@ -66,7 +66,7 @@ class Tabular(Environment):
 
     @override
     def optimum(self, physics: Mapping[str, NDArray[Any]]) -> Array | None:
-        """Return `best_return` over whole episodes; None if it would take long."""
+        """Return the best return by dynamic programming; None if it would take long."""
         steps = self.spec.max_steps
         if steps is None or physics["P"].size * steps > _MOST_PRODUCTS:
             return None
