@@ -564,6 +564,7 @@ def _details(journal: Journal, node: Node, ids: Sequence[int]) -> dict[str, Any]
         "heard": {str(id): round for id, round in sorted(node.heard().items())},
         "down": node.mesh.down(),
         "refusals": dict(node.mesh.refusals),
+        "latest": node.stopwatch.latest(),
     }
 
 

@@ -56,6 +56,8 @@ class Status:
         heard: agent of another process -> round of the newest message from it.
         down: agents of other processes to which no link is up.
         refusals: reason -> number of connections and messages that were refused.
+        latest: the last frames to and from other processes, and the last local updates
+            (`Stopwatch.latest`).
     """
 
     agents: tuple[int, ...]
@@ -74,6 +76,7 @@ class Status:
     heard: Mapping[str, int] = field(default_factory=dict)
     down: tuple[int, ...] = ()
     refusals: Mapping[str, int] = field(default_factory=dict)
+    latest: Mapping[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write the file, unless the disk is full."""

@@ -1,4 +1,4 @@
-"""Times of frames and updates in one process, for `p2pfrl calibrate`.
+"""Times of frames and updates in one process, for `p2pfrl calibrate` and whoever watches it.
 
 Messages between agents of one process are left out, because they pass no network.
 """
@@ -6,14 +6,19 @@ Messages between agents of one process are left out, because they pass no networ
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.files import write_atomically
+from p2pfrl.core.units import SECOND
 
 LIMIT = 50_000
+LATEST = 64
+"""Number of frames and updates that the status of a process has; of arrivals four times as many."""
 _FILE_LIMIT = 2**28
 
 
@@ -76,7 +81,7 @@ class Stopwatch:
     """Records times while a process runs.
 
     Attributes:
-        timings: recorded times.
+        timings: the first times.
 
     Args:
         timings: object to fill.
@@ -87,16 +92,24 @@ class Stopwatch:
         self.timings = timings
         self._now = now
         self._starts: dict[int, int] = {}
+        self._sent: deque[Sent] = deque(maxlen=LATEST)
+        self._arrived: deque[Arrived] = deque(maxlen=4 * LATEST)
+        self._worked: deque[Worked] = deque(maxlen=LATEST)
 
     def sends(self, sender: int, to: Sequence[int], sequence: int, round: int, nbytes: int) -> None:
         """Record that a frame is given to the links."""
-        if to and len(self.timings.sent) < LIMIT:
-            self.timings.sent.append(Sent(sender, tuple(to), sequence, round, nbytes, self._now()))
+        if to:
+            sent = Sent(sender, tuple(to), sequence, round, nbytes, self._now())
+            self._sent.append(sent)
+            if len(self.timings.sent) < LIMIT:
+                self.timings.sent.append(sent)
 
     def arrives(self, receiver: int, sender: int, sequence: int, round: int) -> None:
         """Record that a frame arrived."""
+        arrived = Arrived(receiver, sender, sequence, round, self._now())
+        self._arrived.append(arrived)
         if len(self.timings.arrived) < LIMIT:
-            self.timings.arrived.append(Arrived(receiver, sender, sequence, round, self._now()))
+            self.timings.arrived.append(arrived)
 
     def starts(self, agent: int) -> None:
         """Record the start of a local update."""
@@ -104,8 +117,22 @@ class Stopwatch:
 
     def ends(self, agent: int, env_steps: int) -> None:
         """Record the end of a local update."""
+        worked = Worked(agent, self._starts[agent], self._now(), env_steps)
+        self._worked.append(worked)
         if len(self.timings.worked) < LIMIT:
-            self.timings.worked.append(Worked(agent, self._starts[agent], self._now(), env_steps))
+            self.timings.worked.append(worked)
+
+    def latest(self) -> dict[str, list[list[Any]]]:
+        """Return the last times, in seconds.
+
+        `sent` has [sender, receivers, sequence, time], `arrived` [receiver, sender, sequence, time]
+        and `worked` [agent, start, end].
+        """
+        return {
+            "sent": [[s.sender, list(s.to), s.sequence, s.time / SECOND] for s in self._sent],
+            "arrived": [[a.receiver, a.sender, a.sequence, a.time / SECOND] for a in self._arrived],
+            "worked": [[w.agent, w.start / SECOND, w.end / SECOND] for w in self._worked],
+        }
 
 
 def write_timings(path: Path, timings: Timings) -> None:

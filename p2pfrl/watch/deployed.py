@@ -11,7 +11,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +25,9 @@ from p2pfrl.results.formats import graph_from_json
 from p2pfrl.watch.agents import Agents, table
 from p2pfrl.watch.drawing import Picture, picture
 from p2pfrl.watch.journals import COLUMNS, Journals
+from p2pfrl.watch.messages import traffic
 from p2pfrl.watch.progress import Progress
+from p2pfrl.watch.shares import SIZE
 from p2pfrl.watch.simulated import METRICS, predicted
 from p2pfrl.watch.tails import Curves, rounded
 
@@ -58,10 +60,12 @@ class Parts:
         network: the graph, the table of processes and the rate; empty before they have met.
         scenario: the parsed scenario; empty if it is not known.
         log: lines of the logs of processes.
-        columns: curves over rounds, by name; empty if not all journals are here.
+        columns: curves over rounds, by name; empty if there are none.
         disagreement: agent -> distance from the mean.
         rows: number of rows of the curves.
-        timeline: the last updates: agent, "train", start and end in seconds.
+        of: agents that the curves are of.
+        is_projected: whether distances are estimates, from projections.
+        shares: rounds of these agents, for pages of several hosts (`Share.to_json`).
         problem: why there are no more rows; "" if there may be.
     """
 
@@ -72,7 +76,9 @@ class Parts:
     columns: Mapping[str, list[float | None]] = field(default_factory=dict)
     disagreement: Mapping[str, float] = field(default_factory=dict)
     rows: int = 0
-    timeline: Sequence[tuple[int, str, float, float]] = ()
+    of: Sequence[int] = ()
+    is_projected: bool = False
+    shares: Sequence[Sequence[Any]] = ()
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -85,7 +91,9 @@ class Parts:
             "columns": dict(self.columns),
             "disagreement": dict(self.disagreement),
             "rows": self.rows,
-            "timeline": list(self.timeline),
+            "of": list(self.of),
+            "is_projected": self.is_projected,
+            "shares": list(self.shares),
             "problem": self.problem,
         }
 
@@ -116,17 +124,18 @@ class Processes:
         rows = self._rows(network, found)
         self._curves.add(COLUMNS, rows)
         journals = self._journals
-        apart = {} if journals is None else journals.disagreement
-        return Parts(
-            found,
-            network,
-            self._scenario(),
-            [line for folder in self._folders for line in _log_of(folder)],
-            self._curves.columns() if self._curves.rows else {},
-            {str(agent): value for agent, value in apart.items()},
-            self._curves.rows,
-            () if journals is None else tuple(journals.timeline),
-            "" if journals is None else journals.problem,
+        log = [line for folder in self._folders for line in _log_of(folder)]
+        known = Parts(found, network, self._scenario(), log)
+        if journals is None:
+            return known
+        return replace(
+            known,
+            columns=self._curves.columns() if self._curves.rows else {},
+            disagreement={str(agent): value for agent, value in journals.disagreement.items()},
+            rows=self._curves.rows,
+            of=sorted(journals.agents),
+            shares=journals.shares.to_json(),
+            problem=journals.problem,
         )
 
     def _first(self, name: str) -> dict[str, Any]:
@@ -142,14 +151,14 @@ class Processes:
     def _rows(
         self, network: Mapping[str, Any], processes: Sequence[Mapping[str, Any]]
     ) -> list[list[float]]:
-        """Return new rows of curves, if the journals of all agents are here."""
+        """Return new rows of curves, of the agents whose journals are here."""
         if self._journals is None:
-            n, dtype = network.get("agents"), network.get("dtype")
-            here = {id for folder in self._folders for id in _agents_of(folder)}
-            if not isinstance(n, int) or not isinstance(dtype, str) or not here >= set(range(n)):
+            dtype = network.get("dtype")
+            here = {id for folder in self._folders for id in _agents_of(folder) if id >= 0}
+            if not isinstance(dtype, str) or not here:
                 return []
             paths = [folder / "journal.bin" for folder in self._folders]
-            self._journals = Journals(paths, n, dtype)
+            self._journals = Journals(paths, here, dtype)
         gone = [p for p in processes if p.get("state") != "running"]
         return self._journals.read({agent for p in gone for agent in p.get("agents") or ()})
 
@@ -177,6 +186,7 @@ class Deployed:
             self._goals, self._progress = stop, Progress(_in_seconds(stop))
         self._draw(parts)
         known = _Known.of(parts)
+        seen = traffic(parts.processes)
         found: dict[str, Any] = {
             "run": self._run(parts, known),
             "processes": {"columns": _ROWS, "rows": _rows(parts, known)},
@@ -184,8 +194,13 @@ class Deployed:
             "waiting": {str(agent): ids for agent, ids in known.awaited.items()},
             "faults": [],
             "log": _lines(parts.log),
-            "messages": {"shown": [], "counted": 0, "window": None, "in_flight": None},
-            "timeline": {"intervals": parts.timeline},
+            "messages": {
+                "shown": seen.messages,
+                "counted": seen.counted,
+                "window": seen.window,
+                "in_flight": seen.flying,
+            },
+            "timeline": {"intervals": seen.intervals},
             "notes": self._notes(parts, known),
             "curves": _curves(parts),
             "parts": parts.to_json(),
@@ -265,8 +280,12 @@ class Deployed:
             )
         if parts.problem:
             notes.append(f"Curves end: {parts.problem}.")
-        elif not parts.columns:
-            notes.append("Curves need the directories of all processes on one machine.")
+        if parts.columns and not _has_all(parts):
+            notes.append(f"Curves are of agents {show_agents(sorted(parts.of))} only.")
+        if parts.is_projected:
+            notes.append(
+                f"Distances are estimated from {SIZE} random sums of the parameters, and off by 6% or so."
+            )
         return notes
 
 
@@ -492,7 +511,7 @@ def _table(known: _Known) -> dict[str, Any]:
 
 
 def _curves(parts: Parts) -> dict[str, Any]:
-    rate = parts.network.get("lambda_2")
+    rate = parts.network.get("lambda_2") if _has_all(parts) else None
     columns = {name: list(parts.columns.get(name, [])) for name in METRICS}
     return {
         "columns": columns,
@@ -501,6 +520,11 @@ def _curves(parts: Parts) -> dict[str, Any]:
         "rows": parts.rows,
         "faults": [],
     }
+
+
+def _has_all(parts: Parts) -> bool:
+    """Whether curves are of all agents."""
+    return len(parts.of) == parts.network.get("agents")
 
 
 def _in_seconds(stop: Mapping[str, Any]) -> dict[str, Any]:

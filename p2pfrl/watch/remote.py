@@ -13,6 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.watch.deployed import Deployed, Parts
+from p2pfrl.watch.journals import COLUMNS
+from p2pfrl.watch.shares import Joined, Share
+from p2pfrl.watch.simulated import METRICS
+from p2pfrl.watch.tails import Curves
 
 _PATIENCE = 5.0
 """Seconds that a page has to answer, and to send all of its answer."""
@@ -133,6 +137,8 @@ class Pages:
 
     def __init__(self, remotes: Sequence[Remote]) -> None:
         self._remotes = tuple(remotes)
+        self._joined = Joined()
+        self._curves = Curves(METRICS)
 
     def parts(self) -> Parts:
         """Return the processes of all pages; one that does not answer is said to be unreachable."""
@@ -142,6 +148,9 @@ class Pages:
         log: list[Mapping[str, Any]] = []
         network: Mapping[str, Any] = {}
         scenario: Mapping[str, Any] = {}
+        shares: list[list[Share]] = []
+        gone: list[int] = []
+        agents: set[int] = set()
         for remote, (found, problem) in zip(self._remotes, answers, strict=True):
             parts = found.get("parts") or {}
             own = parts.get("processes") or [{"agents": [], "directory": remote.url}]
@@ -150,7 +159,23 @@ class Pages:
             log += parts.get("log") or []
             network = network or parts.get("network") or {}
             scenario = scenario or parts.get("scenario") or {}
-        return Parts(processes, network, scenario, log)
+            if told := parts.get("shares"):
+                if problem or all(process.get("state") != "running" for process in own):
+                    gone.append(len(shares))
+                shares.append([Share.of_json(share) for share in told])
+                agents.update(map(int, parts.get("of") or ()))
+        self._curves.add(COLUMNS, self._joined.add(shares, gone))
+        return Parts(
+            processes,
+            network,
+            scenario,
+            log,
+            columns=self._curves.columns() if self._curves.rows else {},
+            disagreement={str(id): value for id, value in self._joined.disagreement.items()},
+            rows=self._curves.rows,
+            of=sorted(agents),
+            is_projected=self._joined.is_projected,
+        )
 
 
 def pages(urls: Sequence[str], token: str) -> Elsewhere | Deployed:

@@ -175,11 +175,6 @@ def test_curves_come_from_the_journals_as_far_as_all_have_written(tmp_path: Path
         assert found["columns"]["consensus_distance"] == pytest.approx([1.25**0.5] * 2, rel=1e-5)
         assert found["columns"]["return_mean"] == [1.5, 1.5]
         assert found["predicted"] == pytest.approx([1.25**0.5, 0.5 * 1.25**0.5], rel=1e-5)
-        # Each update of the test takes the second of its round.
-        trained = page.read()["timeline"]["intervals"]
-        assert [i for i in trained if i[0] == 1] == [
-            (1, "train", float(r), r + 1.0) for r in range(5)
-        ]
     page._deployed._origin._folders = tuple(folders)
     with running(folders[0]):
         found = page.read()["curves"]  # of those that are there: agents 0 and 1 are 1/2 from (1/2)
@@ -193,6 +188,11 @@ def test_one_process_alone_shows_what_it_has_heard_of_the_others(tmp_path: Path)
     other = row_of(found, "2-3")
     assert (other["state"], other["round"]) == ("not watched", 1)
     assert "neither a directory nor a page" in found["notes"][0]
+    curves = found["curves"]  # of its own agents: without the prediction, which is for all
+    assert curves["columns"]["return_mean"] == [0.5] * 5
+    assert curves["columns"]["consensus_distance"] == [0.5] * 5
+    assert curves["predicted"] == []
+    assert "Curves are of agents 0-1 only." in found["notes"]
 
 
 def test_pages_of_peers_become_one_and_one_that_is_gone_is_said_to_be_so(tmp_path: Path) -> None:
@@ -212,8 +212,15 @@ def test_pages_of_peers_become_one_and_one_that_is_gone_is_said_to_be_so(tmp_pat
     try:
         together = pages(urls, "")
         assert isinstance(together, Deployed)
-        rows = together.read()["processes"]["rows"]
-        assert [row[0] for row in rows] == ["0-1", "2-3"]
+        found = together.read()
+        assert [row[0] for row in found["processes"]["rows"]] == ["0-1", "2-3"]
+        # The second has ended after two rounds, so that rows wait for nobody.
+        curves = found["curves"]
+        assert curves["columns"]["round"] == [1.0, 2.0, 3.0, 4.0, 5.0]
+        assert curves["columns"]["return_mean"] == [1.5, 1.5, 0.5, 0.5, 0.5]
+        distances = [1.25**0.5] * 2 + [0.5] * 3
+        assert curves["columns"]["consensus_distance"] == pytest.approx(distances, rel=1e-5)
+        assert found["colors"]["disagreement"] == pytest.approx([0.5, 0.5, 0.5, 1.5])
         assert pages(urls[:1], "").read()["run"]["kind"] == "peers"
         with pytest.raises(P2PFRLError, match="expected the token of this page, got a wrong one"):
             pages([urls[0].partition("?")[0]], "another-token-here")

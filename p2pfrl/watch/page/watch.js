@@ -174,7 +174,8 @@ function drawGraph(time) {
     g.beginPath(); g.arc(X(agent), Y(agent), radius + 4 + 18 * age, 0, 7); g.stroke(); g.globalAlpha = 1;
   }
   const words = [];
-  if (known.length) words.push(`${colorBy}: ${number(low, 3)} (${stops === FIRE ? "pale" : "dark"}) to ${number(high, 3)} (${stops === FIRE ? "red" : "yellow"})`);
+  if (known.length && high === low) words.push(`${colorBy}: ${number(low, 3)}${known.length > 1 ? ", the same for all" : ""}`);
+  else if (known.length) words.push(`${colorBy}: ${number(low, 3)} (${stops === FIRE ? "pale" : "dark"}) to ${number(high, 3)} (${stops === FIRE ? "red" : "yellow"})`);
   if (byzantine.size) words.push(`red ring: Byzantine (${[...byzantine].slice(0, 12).join(", ")})`);
   if ([...suspects].some((a) => !byzantine.has(a))) words.push("orange ring: suspected");
   if (states.includes("d")) words.push("crossed: down");
