@@ -3,7 +3,7 @@
 A state is a tree of plain values: None, bool, int, float, str, bytes, tuples, lists, dicts, numpy
 arrays, and the messages and events of core/types.py. `Stateful` objects name the attributes that
 make up their state. `write` puts a state into one file and `read` takes it out. The arrays are
-stored as safetensors and the tree as JSON in its metadata, both under one checksum. Nothing is
+stored as safetensors and the tree as JSON in one of them, both under one checksum. Nothing is
 pickled.
 
 Arrays, messages and frames are never changed once they are part of a state, so a state shares them
@@ -13,7 +13,7 @@ with the object it was taken from. An object that occurs twice in a state is sto
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -109,8 +109,7 @@ def write(path: Path, state: State, facts: Mapping[str, str], *, keep: Path | No
     from safetensors.numpy import save
 
     text, found = pack(state, facts)
-    arrays = {str(number): value for number, value in enumerate(found)}
-    write_file(path, save(arrays, {"tree": text, "checksum": _checksum(text, found)}), keep=keep)
+    write_file(path, save(_arrays(text, found), {"checksum": _checksum(text, found)}), keep=keep)
 
 
 def read(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
@@ -129,8 +128,9 @@ def read(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
-            arrays = [file.get_tensor(str(number)) for number in range(len(list(file.keys())))]
-        text = metadata["tree"]
+            names = set(file.keys()) - {_TREE}
+            arrays = [file.get_tensor(str(number)) for number in range(len(names))]
+            text = file.get_tensor(_TREE).tobytes().decode()
         if metadata["checksum"] != _checksum(text, arrays):
             raise RecordError(f"{path}: damaged: its content does not have its checksum")
         tree = json.loads(text)
@@ -156,9 +156,13 @@ def encode(state: State) -> bytes:
     """Return a state as bytes, from which `decode` makes it again."""
     from safetensors.numpy import save
 
-    text, found = pack(state)
+    return save(_arrays(*pack(state)))
+
+
+def _arrays(text: str, found: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a state by number, with its tree: a header has room for 100 MB only."""
     arrays = {str(number): value for number, value in enumerate(found)}
-    return save({_TREE: np.frombuffer(text.encode(), np.uint8), **arrays})
+    return {_TREE: np.frombuffer(text.encode(), np.uint8), **arrays}
 
 
 def decode(data: bytes) -> dict[str, Any]:

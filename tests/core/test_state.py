@@ -141,3 +141,9 @@ def test_what_was_one_object_is_one_object_again_and_is_stored_once_again() -> N
     again = unpack(text, arrays)
     assert again["model"] is again["before"]
     assert pack(again)[0] == text
+
+
+def test_the_header_of_a_file_does_not_grow_with_the_state(tmp_path):
+    # safetensors refuses headers of 100 MB: the metadata of a run of 10,000 agents had more.
+    write(tmp_path / "s", {"value": list(range(100_000))}, FACTS)
+    assert int.from_bytes((tmp_path / "s").read_bytes()[:8], "little") < 1000
