@@ -62,10 +62,15 @@ async def keep_dialing(
 
 
 async def _while_good(links: list[Link], patience: float) -> list[Link]:
-    """Wait while any connection is good or greeting; return those that are silent but open."""
+    """Wait while any connection is good or greeting; return those that are silent but open.
+
+    The newest that has joined has replaced earlier ones, which stay open for a while.
+    """
     clock = asyncio.get_running_loop().time
     while True:
         links = [link for link in links if not link.closed.is_set()]
+        joined = [number for number, link in enumerate(links) if link.session.was_open]
+        links = links[max(joined, default=0) :]
         rest = [
             patience - link.session.silence(clock()) if link.session.was_open else patience
             for link in links

@@ -3,6 +3,10 @@
 A connection (`Link`) carries one `Session`. It has joined once both greetings are checked
 (`Opened`). Of each process the newest connection that has joined is current. An older one is
 superseded and closes without a report. A process is up while its current connection is open.
+
+Both sides see a takeover, or both see a loss. Where one side has reported a loss of a connection
+that the other still saw open, it says so on the next one, and the other reports the process up,
+too. Otherwise one would have dropped what it sent meanwhile, and the other would never ask for it.
 """
 
 from __future__ import annotations
@@ -35,6 +39,8 @@ TICK = 0.25
 """Seconds between two looks at the clock, for heartbeats and deadlines of connections."""
 _UNREADING = ("silent", "slow_reader", "too_slow", "greeting_timeout")
 """Reasons after which nothing is sent, because a peer that does not read would block."""
+_LOSSES = "losses"
+"""Says on a new connection how often its sender has reported the other side lost."""
 USUAL = ("closed", "bye", "done")
 """Reasons of a connection's end that are no refusal.
 
@@ -104,6 +110,10 @@ class Mesh:
         # it joins, its agents are reported up.
         self._up: dict[Address, bool] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        # How often we reported it lost, and (its incarnation, how often it reported us lost).
+        self._losses: dict[Address, int] = {}
+        self._told: dict[Address, tuple[int, int]] = {}
+        self._seamless: set[Address] = set()
         self._changed = asyncio.Event()
         self._events: dict[type, Callable[..., None]] = {
             Opened: self._opened,
@@ -321,10 +331,13 @@ class Mesh:
         # Set first: dropping the old connection calls `_closed`, which must find a newer current
         # one and report nothing.
         self._current[address] = link
-        if previous is not None and previous is not link:
-            is_seamless = self._replace(previous, link, address)
-            if is_seamless:  # to the agents nothing happened
-                return
+        if losses := self._losses.get(address):
+            link.session.say(_LOSSES, count=losses)
+            link.flush()
+        self._seamless.discard(address)
+        if previous is not None and self._replace(previous, link, address):
+            self._seamless.add(address)
+            return  # to the agents nothing happened, unless the other side says `_LOSSES`
         self._log.note("joined", agents=event.peer.agents, incarnation=event.peer.incarnation)
         self._compare_engines(event.peer)
         known = address in self._up
@@ -348,20 +361,18 @@ class Mesh:
         """Supersede `previous` by `link`; return whether the takeover is seamless.
 
         It is if the incarnation is the same and the old connection was still open. Recent frames
-        are then sent again, because a silent connection may have lost them. The dialer drops the
-        old connection now. The accepting side keeps it for one timeout, because frames may still be
-        in transit.
+        are then sent again, because a silent connection may have lost them. The old connection is
+        kept for one timeout: frames may still be in transit, and the other side must not see its
+        end before it sees the new one open.
         """
         old, new = cast(Identity, previous.session.peer), cast(Identity, link.session.peer)
-        is_seamless = previous.session.is_open and old.incarnation == new.incarnation
-        if is_seamless and not self._dials(address):
-            self._loop.call_later(self._timing.timeout, self._drop, previous)
-        else:
+        if not previous.session.is_open or old.incarnation != new.incarnation:
             self._drop(previous)
-        if is_seamless:
-            self._log.note("reconnected", agents=new.agents)
-            self._resend.repeat(address, link.send)
-        return is_seamless
+            return False
+        self._loop.call_later(self._timing.timeout, self._drop, previous)
+        self._log.note("reconnected", agents=new.agents)
+        self._resend.repeat(address, link.send)
+        return True
 
     def _drop(self, link: Link) -> None:
         self._handle(link, link.session.give_up("closed", "another connection has taken over"))
@@ -382,13 +393,28 @@ class Mesh:
         self.refuse(event.reason, event.detail, event.agents, link.where())
 
     def _control_message(self, link: Link, event: Control) -> None:
-        """Refuse a control message, because neighbors exchange frames only."""
-        self._refused(link, Refused("unexpected", f"a control message {event.say!r}", ()))
+        """Note how often the other side lost us; refuse any other control message."""
+        peer, count = cast(Identity, link.session.peer), event.body.get("count")
+        if event.say != _LOSSES or type(count) is not int:
+            what = f"a control message {event.say!r}"
+            self._refused(link, Refused("unexpected", what, ()))
+            return
+        address = self._address_of(peer.agents)
+        assert address is not None, "`_check` refuses strangers"
+        incarnation, before = self._told.get(address, (peer.incarnation, 0))
+        if count <= before and incarnation == peer.incarnation:
+            return
+        self._told[address] = peer.incarnation, count
+        if address in self._seamless and self._current[address] is link:
+            self._seamless.discard(address)
+            self._log.note("up", agents=peer.agents, detail="it had lost us")
+            self._report(peer.agents, True)
 
     def _note_end(self, address: Address, what: str, detail: str) -> None:
         """Note that a process is lost or has left, and report its agents as down."""
         self._up[address] = False
         self.lost += what == "lost"
+        self._losses[address] = self._losses.get(address, 0) + 1
         self._log.note(what, agents=self._others[address], detail=detail)
         self._report(self._others[address], False)
 
