@@ -137,9 +137,10 @@ def _above(environment: Environment, **physics: float) -> Iterator[tuple[str, fl
     simulator, table = made(environment, agents, copies, **physics)
     best = environment.optimum({name: values[:1] for name, values in table.items()})
     assert best is not None
-    for name, values in play_baselines(
+    for name, played in play_baselines(
         simulator, agents=range(agents), episodes=copies, index=0
     ).items():
+        values = played.returns
         error = float(values.std(ddof=1) / np.sqrt(agents))
         yield name, float((values.mean() - best[0]) / error)
 
@@ -170,7 +171,8 @@ def _optima() -> Iterator[Figure]:
 def _shifts() -> Iterator[Figure]:
     """Yield simulated returns against those of the tables, in standard errors."""
     simulator, table = made(Maintenance(), 16, 64)
-    for name, values in play_baselines(simulator, agents=range(16), episodes=64, index=1).items():
+    for name, played in play_baselines(simulator, agents=range(16), episodes=64, index=1).items():
+        values = played.returns
         expected = expected_return(table, {"run_to_failure": 16, "replace_in_time": 9}[name], 100)
         error = float(abs(values.mean() - expected) / (values.std(ddof=1) / 4))
         yield at_most(f"maintenance: {name}, simulated against its tables", 3.5, error)

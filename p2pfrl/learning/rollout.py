@@ -7,7 +7,7 @@ Samples are columns: column t m + j is step t of instance j. Arrays are `(b, fea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,19 @@ Kept = slice | NDArray[np.intp]
 Act = Callable[[NDArray[np.float32]], NDArray[np.generic]]
 """Observations `(b, m, o)` -> actions."""
 _StatedAct = Callable[[NDArray[np.float32], SimulatorState], NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of evaluation episodes.
+
+    Attributes:
+        returns: `(b,)` mean undiscounted returns.
+        measures: `(b,)` means of the environment's own, over the steps of these episodes.
+    """
+
+    returns: NDArray[np.float64]
+    measures: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass
@@ -223,18 +236,19 @@ class Measures:
     def __init__(self, agents: int, names: Sequence[str], counters: Sequence[str] = ()) -> None:
         self._known = len(names)
         self._counters = counters
+        self._agents = agents
         self._totals = {name: np.zeros((2, agents)) for name in names}
 
-    def add(self, step: Step) -> None:
-        """Add the measures of one step; nan counts as not there."""
+    def add(self, step: Step, rows: Kept = slice(None)) -> None:
+        """Add the measures of one step, of the agents `rows`; nan counts as not there."""
         for name, values in step.measures.items():
             if name in self._counters:
                 self._totals[name] = np.stack([values.sum(axis=1), np.ones(len(values))])
                 continue
             if name not in self._totals:
-                self._totals[name] = np.zeros((2, len(values)))
+                self._totals[name] = np.zeros((2, self._agents))
             is_there = ~np.isnan(values)
-            self._totals[name] += (
+            self._totals[name][:, rows] += (
                 np.where(is_there, values, 0.0).sum(axis=1),
                 is_there.sum(axis=1),
             )
@@ -384,14 +398,14 @@ def remember(
 
 def play_baselines(
     simulator: Simulator, *, agents: Sequence[int], episodes: int, index: int
-) -> dict[str, NDArray[np.float64]]:
-    """Return the mean return `(b,)` of every baseline, on the episodes of `play`, by name."""
+) -> dict[str, Played]:
+    """Return what every baseline reaches on the episodes of `play`, by name."""
 
     def acting(name: str) -> _StatedAct:
         return lambda obs, state: simulator.baselines[name](state)
 
     return {
-        name: _play(
+        name: _measured(
             simulator,
             lambda kept, name=name: acting(name),  # type: ignore[misc]
             agents=agents,
@@ -402,6 +416,39 @@ def play_baselines(
     }
 
 
+def play_measured(
+    simulator: Simulator,
+    acting: Callable[[Kept], Act],
+    *,
+    agents: Sequence[int],
+    episodes: int,
+    index: int,
+) -> Played:
+    """Return returns and measures of the episodes of `play`, whose arguments these are."""
+
+    def stated(kept: Kept) -> _StatedAct:
+        act = acting(kept)
+        return lambda obs, state: act(obs)
+
+    return _measured(simulator, stated, agents=agents, episodes=episodes, index=index)
+
+
+def _measured(
+    simulator: Simulator,
+    acting: Callable[[Kept], _StatedAct],
+    *,
+    agents: Sequence[int],
+    episodes: int,
+    index: int,
+) -> Played:
+    spec = simulator.spec
+    measures = Measures(len(agents), spec.measures, spec.counters)
+    returns = _play(
+        simulator, acting, agents=agents, episodes=episodes, index=index, measures=measures
+    )
+    return Played(returns, measures.means())
+
+
 def _play(
     simulator: Simulator,
     acting: Callable[[Kept], _StatedAct],
@@ -410,8 +457,12 @@ def _play(
     episodes: int,
     index: int,
     ended: Callable[[NDArray[np.bool_]], None] | None = None,
+    measures: Measures | None = None,
 ) -> NDArray[np.float64]:
-    """See `play`; what acts takes the simulator's state, too, and `ended` which episodes end."""
+    """See `play`; what acts takes the simulator's state, too, and `ended` which episodes end.
+
+    To `measures` the steps of episodes that count are added.
+    """
     b, m, spec = len(agents), simulator.instances, simulator.spec
     wanted = -(-episodes // m)
     total, count = np.zeros((b, m)), np.zeros((b, m), dtype=np.int64)
@@ -424,6 +475,10 @@ def _play(
         step = simulator.step(state, act(obs, state))
         if ended is not None:
             ended(step.finished)
+        if measures is not None:
+            is_open = count < wanted
+            own = {name: np.where(is_open, found, np.nan) for name, found in step.measures.items()}
+            measures.add(replace(step, measures=own), place)
         counts = step.finished & (count < wanted)
         total += np.where(counts, step.returns, 0.0)
         count += counts

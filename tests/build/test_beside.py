@@ -11,7 +11,7 @@ from p2pfrl.learning.environments.crossing import Crossing
 from p2pfrl.learning.environments.drift import Drift
 from p2pfrl.learning.environments.garnet import Garnet
 from p2pfrl.learning.environments.vary import columns
-from p2pfrl.learning.rollout import play, play_baselines
+from p2pfrl.learning.rollout import play, play_baselines, play_measured
 from p2pfrl.results.fairness import fairness
 from p2pfrl.results.groups import group
 from p2pfrl.results.plots.evaluation import beside
@@ -55,10 +55,17 @@ learner = {kind = "tabular_q"}
 
 def test_baselines_play_the_episodes_of_the_learned_policy():
     made = simulator(Home(), 3, 4)
-    learned = play(made, lambda obs: toward(obs, {}, 0), agents=[0, 2], episodes=4, index=1)
+    learned = play(
+        made, lambda kept: lambda obs: toward(obs, {}, 0), agents=[0, 2], episodes=4, index=1
+    )
     found = play_baselines(made, agents=[0, 2], episodes=4, index=1)
-    assert np.array_equal(found["home"], learned)
-    assert (found["alternate"] < learned).all()
+    assert np.array_equal(found["home"].returns, learned)
+    assert (found["alternate"].returns < learned).all()
+    again = play_measured(
+        made, lambda kept: lambda obs: toward(obs, {}, 0), agents=[0, 2], episodes=4, index=1
+    )
+    assert np.array_equal(again.returns, learned)
+    assert again.measures["even"].tolist() == found["home"].measures["even"].tolist() == [1.0, 1.0]
 
 
 def test_an_environment_with_baselines_and_nan_measures_keeps_the_contract():
@@ -143,6 +150,43 @@ def test_a_record_has_learned_policy_baselines_and_optimum_per_agent():
         "optimum",
     ]
     assert "baselines" not in run(text=text.replace("= 4", "= 0")).summary["evaluation"]
+
+
+@rule
+class Counted(Home):
+    """Home that ends after the first step in every second copy, and counts steps by measure."""
+
+    def step(self, state, action, physics, noise):
+        out, reward, _, _ = super().step(state, action, physics, noise)
+        ends = np.broadcast_to(np.arange(state.shape[1]) % 2 == 0, state.shape[:2])
+        return out, reward, ends, {"even": np.where(ends, 1.0, 3.0)}
+
+
+def test_measures_of_an_evaluation_are_those_of_the_steps_that_count():
+    played = play_baselines(simulator(Counted(), 2, 4), agents=[0, 1], episodes=4, index=0)
+    assert played["home"].measures["even"].tolist() == [(2 * 1 + 20 * 3) / 22] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "environment", "who"),
+    [
+        ("ppo", "junction", {"own", "full_throttle", "first_come_first_served"}),
+        ("tabular_ac", "networked_mdp", {"best_joint"}),  # its actions are drawn
+    ],
+)
+def test_the_summary_has_the_measures_of_the_learned_policy_and_the_baselines(
+    kind, environment, who
+):
+    text = f"""name = "t"
+agents = 3
+stop = {{rounds = 1}}
+learner = {{kind = "{kind}", steps = 8}}
+environment = {{id = "{environment}", members = 3, max_steps = 8, instances = 2}}
+evaluation = {{episodes = 2}}
+"""
+    found = p2pfrl.run(loads(text)).summary["evaluation"]["measures"]
+    assert set(found) == who
+    assert all(0 < value < 100 for measures in found.values() for value in measures.values())
 
 
 def test_fairness_is_that_of_the_definitions():

@@ -74,7 +74,7 @@ def test_the_best_joint_policy_is_the_best_of_all_and_its_baseline_earns_what_it
     best = environment.optimum(made.physics)
     assert best is not None
     assert np.allclose(best, max(returns), rtol=0, atol=1e-12)
-    played = play_baselines(made, agents=[0, 1], episodes=4000, index=0)["best_joint"]
+    played = play_baselines(made, agents=[0, 1], episodes=4000, index=0)["best_joint"].returns
     assert np.abs(played - best).max() < 0.05
     assert NetworkedMDP().optimum({}) is None
 
@@ -84,7 +84,7 @@ def test_the_best_joint_policy_is_the_best_of_all_and_its_baseline_earns_what_it
 )
 def test_the_best_pair_of_actions_is_a_baseline_of_a_matrix_game(game, mean):
     made = simulator(MatrixGame(game=game), 4)
-    played = play_baselines(made, agents=range(4), episodes=2, index=0)["best_joint"]
+    played = play_baselines(made, agents=range(4), episodes=2, index=0)["best_joint"].returns
     assert played.shape == (4,)
     assert played[:2].mean() == played[2:].mean() == mean
 

@@ -69,6 +69,7 @@ def test_vehicles_on_crossing_approaches_crash_in_the_zone_and_those_ahead_do_no
     assert not over
     assert measures["collisions"][0, :, 0].tolist()[:2] == [1, 1]
     assert np.isnan(measures["collisions"][0, 2, 0])
+    assert measures["throughput"][0, :, 0].tolist() == [0.0] * 4
     there = vehicles((2, 10, 1), (30, 10, 1), (3, 10, 1), (30, 10, 1))
     assert step(own, there, [HOLD] * 4)[0][8:12].tolist() == [1, 1, 1, 1]
 
@@ -80,6 +81,7 @@ def test_who_has_passed_is_gone_and_reports_its_time_once():
     assert world[4:6].tolist() == [0, 1]
     assert measures["travel_time"][0, 0, 0] == 3.5
     assert measures["collisions"][0, 0, 0] == 0.0
+    assert measures["throughput"][0, :, 0].tolist() == [120.0, 120.0]  # one in half a second
     assert not over
     world[1:6:2] = -11, 10, 1
     _, reward, over, measures = step(own, world.tolist(), [HOLD, HOLD])

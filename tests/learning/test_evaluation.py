@@ -1,15 +1,17 @@
-"""Agents whose episodes have ended leave an evaluation, and nobody's result changes."""
+"""Agents whose episodes have ended leave an evaluation; critics have an accuracy."""
 
 import numpy as np
 import pytest
 from learner_worlds import task
 
+import p2pfrl
 from p2pfrl.core.errors import AgentError
 from p2pfrl.learning.environments.base import ArraySimulator
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.dqn import DQN
+from p2pfrl.learning.learners.on_policy import explained_variance
 from p2pfrl.learning.learners.ppo import PPO
 
 AGENTS, EPISODES = 12, 3
@@ -77,3 +79,39 @@ def test_a_cart_that_is_nowhere_is_named_as_by_numpy(native):
     assert stack.evaluator.evaluate([0], rows[:1], EPISODES, 1)[0] > 1.0
     with pytest.raises(AgentError, match=r"an observation of .*nan"):
         stack.evaluator.evaluate([0, 1], rows, EPISODES, 1)
+
+
+# --- the accuracy of critics ----------------------------------------------------------------------
+
+
+def test_the_explained_variance_is_one_less_the_share_of_what_is_not_explained() -> None:
+    target = np.array([[0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0]])
+    value = np.float32([[5.0, 6.0, 7.0, 8.0], [0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 2.0, 3.0]])
+    found = explained_variance(value, target)
+    assert found[0] == 1.0  # right up to a constant
+    assert found[1] == pytest.approx(1 - np.var([0, 1, 1, 2]) / np.var([0, 1, 2, 3]))
+    assert np.isnan(found[2])
+    assert np.array_equal(explained_variance(value[1:2], target[1:2]), found[1:2])
+
+
+@pytest.mark.parametrize(
+    ("learner", "has_critic"),
+    [
+        ({"kind": "a2c"}, True),
+        ({"kind": "reinforce"}, False),
+        ({"kind": "reinforce", "baseline": "value"}, True),
+        ({"kind": "dqn", "learn_start": 8}, False),
+    ],
+)
+def test_learners_with_a_critic_measure_its_accuracy(learner: dict, has_critic: bool) -> None:
+    options = {
+        "agents": 2,
+        "stop.rounds": 1,
+        "topology": {"kind": "complete"},
+        "learner": {**learner, "steps": 16, "hidden": [4]},
+        "evaluation.episodes": 0,
+    }
+    record = p2pfrl.run(p2pfrl.load("ring_16.toml", overrides=options))
+    assert ("explained_variance" in record.agents) == has_critic
+    if has_critic:
+        assert (record.agents["explained_variance"] < 1.0).all()

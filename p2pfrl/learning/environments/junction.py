@@ -50,8 +50,9 @@ class Junction(SharedEnvironment):
     Reward per step while there: -time_cost dt - fuel_cost x mL - crash_cost if it crashes, shared
     as `share` says. Fuel in mL/s: .1569 + .0245 v - 7.415e-4 v^2 + 5.975e-5 v^3 + max(a, 0) (.07224
     + .09681 v + .001075 v^2). Physics: brake, engine (factors of decelerations and accelerations),
-    time_cost (per s), fuel_cost (per mL), crash_cost. Measures: fuel (mL per step); once per
-    vehicle and episode, when it is gone, collisions (1 or 0); when it has passed, travel_time (s).
+    time_cost (per s), fuel_cost (per mL), crash_cost. Measures per step: fuel (mL), throughput
+    (vehicles per minute that pass the junction); once per vehicle and episode, when it is gone,
+    collisions (1 or 0); when it has passed, travel_time (s).
 
     Baselines: `full_throttle` accelerates. `first_come_first_served` yields to crossing vehicles
     that are due at the zone before it, at max(x, 0) / max(v, 4), the lower number first of equal
@@ -99,7 +100,7 @@ class Junction(SharedEnvironment):
                 "fuel_cost": 0.02,
                 "crash_cost": 10.0,
             },
-            measures=("collisions", "travel_time", "fuel"),
+            measures=("collisions", "travel_time", "fuel", "throughput"),
             baselines={
                 "full_throttle": _full_throttle,
                 "first_come_first_served": self._first_come_first_served,
@@ -165,10 +166,12 @@ class Junction(SharedEnvironment):
         cost = cost + by_instance(physics["crash_cost"]) * crashed
         out = np.concatenate([place, after, is_there, now], axis=-1)
         over = (is_there > 0).sum(axis=-1) == 0
+        through = passed.sum(axis=-1, keepdims=True) * (60.0 / STEP)
         measures = {
             "collisions": per_member(np.where(crashed | passed, crashed, np.nan)),
             "travel_time": per_member(np.where(passed, now, np.nan)),
             "fuel": per_member(burnt),
+            "throughput": per_member(np.broadcast_to(through, x.shape)),
         }
         return out, shared_reward(self.share, per_member(-cost)), over, measures
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -44,6 +44,25 @@ if TYPE_CHECKING:
     import torch
 else:
     torch = LazyModule("torch")
+
+
+EXPLAINED = "explained_variance"
+"""Measure of learners with a critic."""
+
+
+def explained_variance(value: Vector, target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 - Var(target - value) / Var(target) of every agent, `(b,)`.
+
+    1: values are right up to a constant; 0: no better than a constant. nan where targets are alike.
+
+    Args:
+        value: of the critic, `(b, N)`.
+        target: what it should have been, `(b, N)`.
+    """
+    unknown, all_ = (np.ascontiguousarray(x).var(axis=1) for x in (target - value, target))
+    is_known = all_ > 0
+    share = np.divide(unknown, all_, out=np.full(len(target), np.nan), where=is_known)
+    return np.asarray(1.0 - share)
 
 
 class OnPolicyStack(Stack, PooledTraining):
@@ -205,10 +224,11 @@ class OnPolicyStack(Stack, PooledTraining):
             else None
         )
         rates = factors(self.plan.lr_schedule, batch.index)
+        accuracy = self._accuracy(rollout, packed)
         loss = self._descent.learn(batch.parameters, state, packed, streams, episodes, rates)
         if self.plan.normalizer is not None:
             self.plan.normalizer.absorb(batch.parameters, rollout.obs[:, self.network.extra :])
-        return self._outcome(batch, state, rollout, loss)
+        return self._outcome(batch, state, rollout, loss, accuracy)
 
     @override
     def collect(self, batch: Batch) -> Outcome:
@@ -216,9 +236,8 @@ class OnPolicyStack(Stack, PooledTraining):
         rollout, state = self._roll_out(batch)
         packed = self.acting.pack(batch.parameters, rollout)
         loss = np.zeros(len(packed))
-        return replace(
-            self._outcome(batch, state, rollout, loss), transitions=packed.reshape(len(packed), -1)
-        )
+        outcome = self._outcome(batch, state, rollout, loss, self._accuracy(rollout, packed))
+        return replace(outcome, transitions=packed.reshape(len(packed), -1))
 
     @override
     def learn(
@@ -232,11 +251,24 @@ class OnPolicyStack(Stack, PooledTraining):
         found = self._descent.learn(parameters, state, packed, streams, factors=rates)
         return float(found[0])
 
+    def _accuracy(self, rollout: Rollout, packed: Vector) -> dict[str, NDArray[np.float64]]:
+        """Return how much of the variance of value targets the critic explains, if there is one."""
+        if not self.network.has_critic:
+            return {}
+        target = packed[:, :, -1].astype(np.float64)
+        return {EXPLAINED: explained_variance(rollout.value.reshape(target.shape), target)}
+
     def _outcome(
-        self, batch: Batch, state: State, rollout: Rollout, loss: NDArray[np.float64]
+        self,
+        batch: Batch,
+        state: State,
+        rollout: Rollout,
+        loss: NDArray[np.float64],
+        accuracy: Mapping[str, NDArray[np.float64]],
     ) -> Outcome:
         steps = np.full(len(loss), rollout.obs.shape[2], dtype=np.int64)
-        return Outcome(batch.parameters, state, steps, loss, rollout.returns, rollout.measures)
+        measures = {**accuracy, **rollout.measures}
+        return Outcome(batch.parameters, state, steps, loss, rollout.returns, measures)
 
     def _roll_out(self, batch: Batch) -> tuple[Rollout, State]:
         """Return the rollout, and the state with the environments after it."""
