@@ -98,9 +98,8 @@ def test_the_explained_variance_is_one_less_the_share_of_what_is_not_explained()
     ("learner", "has_critic"),
     [
         ({"kind": "a2c"}, True),
-        ({"kind": "reinforce"}, False),
+        ({"kind": "reinforce", "baseline": "none"}, False),
         ({"kind": "reinforce", "baseline": "value"}, True),
-        ({"kind": "dqn", "learn_start": 8}, False),
     ],
 )
 def test_learners_with_a_critic_measure_its_accuracy(learner: dict, has_critic: bool) -> None:
