@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -107,6 +108,10 @@ def encode_json(value: Any) -> bytes:
     return (json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
+_BLOCK = 2**16
+"""Rows that are encoded or decoded at a time."""
+
+
 def _cells(values: NDArray[Any], *, whole: bool) -> list[str]:
     if values.dtype.kind == "U":
         return [str(v) for v in values.tolist()]
@@ -127,12 +132,17 @@ def encode_csv(table: Mapping[str, NDArray[Any]], whole: Sequence[str] = ()) -> 
         whole: float columns whose whole numbers are written without ".0", such as rounds and
             counts.
     """
-    columns = [_cells(np.asarray(values), whole=name in whole) for name, values in table.items()]
-    out = io.StringIO()
+    held = io.BytesIO()
+    out = io.TextIOWrapper(held, encoding="utf-8", newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(table)
-    writer.writerows(zip(*columns, strict=True))
-    return out.getvalue().encode()
+    arrays = {name: np.asarray(values) for name, values in table.items()}
+    # Block by block: the cells of millions of rows do not fit into memory as text.
+    for start in range(0, max(map(len, arrays.values()), default=0), _BLOCK):
+        cells = [_cells(v[start : start + _BLOCK], whole=n in whole) for n, v in arrays.items()]
+        writer.writerows(zip(*cells, strict=True))
+    out.flush()
+    return held.getvalue()
 
 
 def encode_rows(header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -161,6 +171,8 @@ def decode_csv(content: bytes, words: Sequence[str] = ()) -> Table:
         content: the file.
         words: columns that remain text.
     """
+    if not words and (found := _numbers(content)) is not None:
+        return found
     # Rows become numbers block by block: the cells of millions of rows do not fit into memory.
     rows = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline=""))
     header = next(rows, [])
@@ -183,8 +195,38 @@ def decode_csv(content: bytes, words: Sequence[str] = ()) -> Table:
     }
 
 
-_BLOCK = 2**16
-"""Rows that are decoded at a time."""
+_PIECE = 2**24
+"""Bytes of a table of numbers that are decoded at a time."""
+
+
+def _numbers(content: bytes) -> Table | None:
+    """Return the columns of a plain table of numbers, as numpy reads it; None of all others.
+
+    Numpy is six times as fast as Python's `csv`. A column is of whole numbers if its first cell is
+    one. Where that is not so in all rows, numpy refuses the table, as everything that is not plain.
+    """
+    first, _, rest = content.partition(b"\n")
+    cells = rest.partition(b"\n")[0].removesuffix(b"\r").split(b",")
+    names = first.decode().removesuffix("\r").split(",")
+    is_plain = not any(sign in content for sign in (b'"', b"\n\n", b"\n\r", b"\n+", b",+"))
+    if not cells[0] or not is_plain or len(set(names)) != len(cells) or len(names) != len(cells):
+        return None
+    whole = [cell.removeprefix(b"-").isdigit() for cell in cells]
+    kinds = np.dtype([(str(i), "i8" if w else "f8") for i, w in enumerate(whole)])
+    parts: list[NDArray[Any]] = []
+    start = len(first) + 1
+    while start < len(content):
+        end = content.find(b"\n", min(start + _PIECE, len(content)) - 1) + 1 or len(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # such as of a whole number that has a point
+            try:
+                text = io.BytesIO(content[start:end])
+                part = np.loadtxt(text, kinds, comments=None, delimiter=",", ndmin=1)
+            except (ValueError, Warning):
+                return None
+        parts.append(part)
+        start = end
+    return {name: np.concatenate([part[str(i)] for part in parts]) for i, name in enumerate(names)}
 
 
 def _column(cells: Sequence[str]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.types import name_of
-from p2pfrl.results.plots.graph import joined, places
+from p2pfrl.results.plots.graph import joined, pairs_of, places
 from p2pfrl.watch.tails import rounded
 
 SINGLE = 1500
@@ -56,12 +56,7 @@ def picture(graph: Graph, coordinators: Mapping[int, tuple[int, ...]], kind: str
     divided into cells, and each has the mean of its agents.
     """
     n = graph.n
-    columns = 0 if coordinators or len(graph.positions) == n else _columns(graph, kind)
-    if columns:
-        ids = np.arange(n)
-        where = _unit(np.stack([ids % columns, -(ids // columns)], axis=1).astype(np.float64))
-    else:
-        where = _unit(places(graph, coordinators, kind))
+    where = _unit(places(graph, coordinators, kind))
     base: dict[str, Any] = {
         "agents": n,
         "coordinators": list(coordinators),
@@ -70,16 +65,7 @@ def picture(graph: Graph, coordinators: Mapping[int, tuple[int, ...]], kind: str
     if n > SINGLE:
         return _cells(base, where[:n])
     drawn = joined(graph, coordinators)
-    edges = sorted({(min(i, j), max(i, j)) for i, j in drawn.edges})
-    note = ""
-    if kind == "torus" and columns:
-        inside = [
-            pair
-            for pair in edges
-            if pair[1] - pair[0] in (1, columns) and not _wraps(pair, columns)
-        ]
-        if len(inside) < len(edges):
-            note, edges = "the edges around the torus are not drawn", inside
+    edges, note = pairs_of(drawn, kind)
     if len(edges) > _EDGES:
         shown = [edges[int(k * len(edges) / _EDGES)] for k in range(_EDGES)]
         note, edges = f"{_EDGES:,} of {len(edges):,} edges are drawn", shown
@@ -113,23 +99,6 @@ def _cells(base: dict[str, Any], where: NDArray[np.float64]) -> Picture:
         "a cell has the mean of its agents; edges and messages are not drawn"
     )
     return Picture(section, cells.reshape(-1).astype(np.int64), note)
-
-
-def _columns(graph: Graph, kind: str) -> int:
-    """Return the columns of a grid or torus whose agent r, c is r * columns + c; 0 of others."""
-    if kind not in ("grid", "torus") or graph.n < 2:
-        return 0
-    near = set(graph.successors[0])
-    for count in sorted(near - {1}):
-        is_closed = kind == "grid" or graph.n - count in near
-        if graph.n % count == 0 and is_closed:
-            return count
-    return 0
-
-
-def _wraps(pair: tuple[int, int], columns: int) -> bool:
-    """Whether an edge between successive ids leads from the end of a row to the next row."""
-    return pair[1] - pair[0] == 1 and pair[1] % columns == 0
 
 
 def _unit(where: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.results.groups import scenario_keys
 from p2pfrl.results.numbers import drawable, number
 from p2pfrl.results.plots.film import write_film
-from p2pfrl.results.plots.graph import CIRCULAR, layout
+from p2pfrl.results.plots.graph import pairs_of, places
 from p2pfrl.results.record import Record
 
 _SIZE, _FINER = 360, 2  # pixels, and how many times finer it is drawn
@@ -36,8 +36,8 @@ def film_of_consensus(record: Record, path: Path) -> int:
     if not len(rounds):
         raise RecordError(f"{path}: the run has no round in which agents disagree")
     kind = str(scenario_keys(record.scenario).get("topology.kind"))
-    places = _pixels(layout(record.graph, is_circular=kind in CIRCULAR))
-    edges = sorted({(min(pair), max(pair)) for pair in record.graph.edges})
+    marks = _pixels(places(record.graph, {}, kind))
+    edges, _ = pairs_of(record.graph, kind)
     if len(edges) > _MOST_EDGES:
         edges = []
     distance = dict(
@@ -51,7 +51,7 @@ def film_of_consensus(record: Record, path: Path) -> int:
     for round, shades in zip(rounds.tolist(), colors, strict=True):
         far = distance.get(float(round), np.nan)
         text = f"round {round:g}, consensus distance {number(far)}"
-        frames.append(_frame(places, edges, shades, text))
+        frames.append(_frame(marks, edges, shades, text))
     write_film(frames, path, 1000 // _PER_SECOND)
     return len(frames)
 
@@ -91,14 +91,14 @@ def _pixels(places: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _frame(
-    places: NDArray[np.float64],
+    marks: NDArray[np.float64],
     edges: list[tuple[int, int]],
     shades: NDArray[np.uint8],
     text: str,
 ) -> Image.Image:
     image = Image.new("RGB", (_FINER * _SIZE, _FINER * _SIZE), "white")
     draw = ImageDraw.Draw(image)
-    points = places.tolist()
+    points = marks.tolist()
     for one, other in edges:
         draw.line((*points[one], *points[other]), fill="#9a9a9a", width=_FINER)
     radius = float(np.clip(0.2 * _SIZE * _FINER / np.sqrt(len(points)), 1.5 * _FINER, 15 * _FINER))

@@ -17,6 +17,7 @@ from p2pfrl.results.plots.style import (
     chosen,
     colors,
     draw_curve,
+    headroom,
     horizontal,
     legend,
     mark_faults,
@@ -52,6 +53,8 @@ def learning_curves(groups: Sequence[Group]) -> Drawing | None:
         _target(axes, shown)
         marked = mark_faults(axes, shown, column, unit.divisor)
         horizontal(axes, column, unit)
+    if marked:
+        headroom(every[0])  # of all panels: they share the axis
     vertical(every, "return")
     legend(figure, every[0])
     return Drawing(figure, _caption(shown, columns) + (FAULTS if marked else ""))

@@ -62,18 +62,21 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
     views = views or [("", "", np.full(len(rows.get("agent", ())), np.nan), "viridis")]
     kind = str(scenario_keys(record.scenario).get("topology.kind"))
     positions = places(record.graph, record.coordinators, kind)
+    pairs, left_out = pairs_of(drawn, kind)
     figure, axes = panels(len(views), size=(4.3, 4.0))
     for panel, (_, title, values, colors) in zip(axes, views, strict=True):
         by_agent = np.full(record.graph.n, np.nan)
         ids = rows.get("agent", np.empty(0, dtype=np.int64))
         known = (ids >= 0) & (ids < record.graph.n)
         by_agent[ids[known]] = values[known]
-        _draw(figure, panel, drawn, positions, by_agent, colors)
+        _draw(figure, panel, (drawn, pairs), positions, by_agent, colors)
         _mark(panel, positions, byzantine(record))
         panel.set_title(title)
     meanings = [_meaning(column, values, rows) for column, _, values, _ in views if column]
     if marked := byzantine(record):
         meanings.append(f"A red ring marks the Byzantine agents: {', '.join(map(str, marked))}.")
+    if left_out:
+        meanings.append(f"{left_out[0].upper()}{left_out[1:]}.")
     return Drawing(figure, _caption(record, groups[0], meanings))
 
 
@@ -155,6 +158,9 @@ def places(
     """Return `(n + coordinators, 2)` positions of a graph that a topology of this kind has made."""
     n = graph.n
     if not coordinators:
+        if columns := columns_of(graph, kind):
+            ids = np.arange(n)
+            return np.stack([ids % columns, -(ids // columns)], axis=1).astype(np.float64)
         return layout(graph, is_circular=kind in CIRCULAR)
     if len(coordinators) == 1:
         agents = layout(replace(graph, successors=((),) * n), is_circular=True)
@@ -173,6 +179,38 @@ def places(
             away = 0.5 * 0.6**levels
             found[n + place] = away * middle / max(float(np.hypot(*middle)), 1e-9)
     return found
+
+
+def columns_of(graph: Graph, kind: str) -> int:
+    """Return the columns of a grid or torus whose agent r, c is r * columns + c; 0 of others.
+
+    A graph that has positions of its own is drawn at them.
+    """
+    if kind not in ("grid", "torus") or graph.n < 2 or len(graph.positions) == graph.n:
+        return 0
+    near = set(graph.successors[0])
+    for count in sorted(near - {1}):
+        is_closed = kind == "grid" or graph.n - count in near
+        if graph.n % count == 0 and is_closed:
+            return count
+    return 0
+
+
+AROUND = "the edges around the torus are not drawn"
+"""What is said of a torus, if edges are left out."""
+
+
+def pairs_of(graph: Graph, kind: str) -> tuple[list[tuple[int, int]], str]:
+    """Return the edges that are drawn, each once, and what is left out; "" if nothing is.
+
+    The edges around a torus would lie across all others.
+    """
+    pairs = sorted({(min(i, j), max(i, j)) for i, j in graph.edges})
+    columns = columns_of(graph, kind) if kind == "torus" else 0
+    if not columns:
+        return pairs, ""
+    inside = [(i, j) for i, j in pairs if j - i == columns or (j - i == 1 and j % columns != 0)]
+    return inside, AROUND if len(inside) < len(pairs) else ""
 
 
 def _below(coordinators: Mapping[int, tuple[int, ...]], id: int) -> tuple[list[int], int]:
@@ -235,14 +273,14 @@ def _forces(graph: Graph) -> NDArray[np.float64]:
 def _draw(
     figure: Figure,
     axes: Axes,
-    graph: Graph,
+    drawn: tuple[Graph, list[tuple[int, int]]],
     positions: NDArray[np.float64],
     by_agent: NDArray[np.float64],
     colors: str,
 ) -> None:
-    """Draw the graph. The nodes after those of `by_agent` are coordinators."""
+    """Draw a graph with some of its edges. The nodes after those of `by_agent` are coordinators."""
+    graph, pairs = drawn
     n, agents = graph.n, len(by_agent)
-    pairs = sorted({(min(i, j), max(i, j)) for i, j in graph.edges})
     many = len(pairs)
     axes.add_collection(
         LineCollection(
@@ -256,7 +294,7 @@ def _draw(
     )
     finite = np.isfinite(by_agent)
     own, coordinators = positions[:agents], positions[agents:]
-    size = float(np.clip(5200 / n, 14, 330))
+    size = float(np.clip(5200 / n, 3, 330))
     marks = axes.scatter(
         own[finite, 0],
         own[finite, 1],
@@ -347,6 +385,8 @@ def _caption(record: Record, group: Group, meanings: Sequence[str]) -> str:
     elif record.coordinators:
         text += " and a coordinator (the square)"
     text += ". " + " ".join(meanings)
-    if not record.coordinators and len(graph.positions) != graph.n and graph.n > _SPRINGS:
+    kind = str(scenario_keys(record.scenario).get("topology.kind"))
+    is_own = len(graph.positions) == graph.n or columns_of(graph, kind)
+    if not record.coordinators and not is_own and graph.n > _SPRINGS and kind not in CIRCULAR:
         text += " Agents lie on a spiral in the order of their ids."
     return text + (f" Seed {group.first.seed} is shown." if len(group.records) > 1 else "")

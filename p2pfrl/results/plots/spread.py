@@ -12,14 +12,18 @@ from p2pfrl.results.fairness import fairness
 from p2pfrl.results.groups import Group, is_one_model
 from p2pfrl.results.numbers import drawable
 from p2pfrl.results.plots.style import (
+    FAULTS,
     Drawing,
     chosen,
     colors,
     draw_curve,
+    headroom,
     horizontal,
     legend,
+    mark_faults,
     over_seeds,
     panels,
+    ticks_of,
     unit_of,
     whole_numbers,
 )
@@ -57,7 +61,8 @@ def agents_by_rounds(groups: Sequence[Group]) -> Drawing | None:
     figure, axes = panels(len(views), size=(4.4, height))
     for panel, (title, shades, cells, rounds) in zip(axes, views, strict=True):
         image = panel.imshow(
-            np.log10(cells) if "log" in title else cells,
+            cells,
+            norm="log" if "log" in title else "linear",
             cmap=shades,
             aspect="auto",
             interpolation="nearest",
@@ -72,7 +77,7 @@ def agents_by_rounds(groups: Sequence[Group]) -> Drawing | None:
         bar = figure.colorbar(image, ax=panel, shrink=0.85, aspect=24, pad=0.02)
         bar.outline.set_visible(False)
         if "log" in title:
-            bar.ax.yaxis.set_major_formatter(lambda value, _: f"{10**value:.2g}")
+            ticks_of(bar.ax.yaxis, float(np.nanmin(cells)), float(np.nanmax(cells)))
     return Drawing(figure, _caption(groups[0], views[0][2].shape))
 
 
@@ -94,8 +99,11 @@ def _cells(
     count = np.bincount(place, minlength=rows * columns)
     with np.errstate(invalid="ignore"):
         means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    cells = np.exp(means) if logarithmic else means
-    return cells.reshape(rows, columns), (first - 0.5, last + 0.5)
+    cells = (np.exp(means) if logarithmic else means).reshape(rows, columns)
+    # An asynchronous run has no row at some numbers of rounds: those before last until the next.
+    has_rows = np.isfinite(cells).any(axis=0)
+    shown = np.maximum.accumulate(np.where(has_rows, np.arange(columns), 0))
+    return cells[:, shown], (first - 0.5, last + 0.5)
 
 
 def _caption(group: Group, shape: tuple[int, ...]) -> str:
@@ -105,7 +113,10 @@ def _caption(group: Group, shape: tuple[int, ...]) -> str:
         "return of its last 20 training episodes; disagreement is the distance of its parameters from the "
         "average of all. "
     )
-    rounds = int(record.agents["round"].max()) - int(record.agents["round"].min()) + 1
+    known = np.unique(record.agents["round"])
+    rounds = int(known[-1] - known[0]) + 1
+    if len(known) < rounds:
+        text += "Where a round has no row, the one before is shown. "
     averaged = [
         f"{-(-whole // shown)} {what}"
         for whole, shown, what in (
@@ -160,12 +171,15 @@ def fairness_over_rounds(groups: Sequence[Group]) -> Drawing | None:
         axes[1].set_ylabel("Jain's index of returns")
         axes[1].set_ylim(top=1.0)
     for panel in axes:
+        marked = mark_faults(panel, shown, column, unit.divisor)
+        if marked:
+            headroom(panel)
         horizontal(panel, column, unit)
     legend(figure, axes[0])
     text = "How evenly agents learn. Left, the 10th percentile of the agents' returns, and dashed their mean. "
     if has_index:
         text += "Right, Jain's index, 1 if all have the same return and 1/n if one agent has all. "
-    return Drawing(figure, text + over_seeds(shown))
+    return Drawing(figure, text + over_seeds(shown) + (FAULTS if marked else ""))
 
 
 def _with_fairness(record: Record) -> Record:

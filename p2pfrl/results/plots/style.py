@@ -19,6 +19,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -317,6 +318,12 @@ def mark_faults(axes: Axes, groups: Sequence[Group], column: str, divisor: float
     return bool(marked)
 
 
+def headroom(axes: Axes) -> None:
+    """Make room above the data of a linear axis for the names of faults."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.28 * (high - low))
+
+
 FAULTS = "Dotted verticals mark faults. "
 """Sentence of a caption where `mark_faults` has marked some."""
 
@@ -418,11 +425,16 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
     """
     axes.set_yscale("log")
     axes.set_ylim(low, high)
+    ticks_of(axes.yaxis, low, high)
+
+
+def ticks_of(axis: Axis, low: float, high: float) -> None:
+    """Put ticks of a logarithmic axis at 1, 2 and 5 if there are few decades."""
     if high / low < 100:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_minor_locator(NullLocator())
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_minor_locator(NullLocator())
     if high / low < 100 and low >= 1e-4 and high < 1e5:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def whole_numbers() -> MaxNLocator:

@@ -68,7 +68,7 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
     if marked:
         handles.append(_mark(axes, marked, rows, unit.divisor))
     legend(figure, handles=handles, handlelength=1.2, handleheight=0.9)
-    left_out = len({i.agent for i in record.timeline}) - len(agents)
+    left_out = record.graph.n + len(record.coordinators) - len(agents)
     all_of_it = dig(record.summary, "virtual_seconds")
     whole = f" of {duration(all_of_it)}" if all_of_it > end else ""
     text = (
@@ -81,7 +81,7 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
         text += " Verticals are faults, with crosses at the agents that they affect; an agent that is away has no bars."
     if len(marked) < len(happened):
         text += f" {len(happened) - len(marked)} later faults are beyond what is recorded."
-    return Drawing(figure, text + (f" {left_out} more agents are not shown." if left_out else ""))
+    return Drawing(figure, text + (f" {left_out:,} more agents are not shown." if left_out else ""))
 
 
 def _mark(
@@ -152,8 +152,11 @@ def staleness(groups: Sequence[Group]) -> Drawing | None:
     shown[: min(top, len(share))] = share[:top]
     bars = axes.bar(np.arange(top), 100 * shown, width=0.82, color="#0072B2", zorder=2)
     if top <= 16:
-        texts = [f"{100 * s:.1f}%" if s >= 0.001 else "" for s in shown]
-        axes.bar_label(bars, texts, padding=2, fontsize=7.5, color=INK)
+        texts = [
+            f"{100 * s:.1f}%" if s >= 0.001 else "<0.1%" if s > 0 else "" for s in shown.tolist()
+        ]
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        axes.bar_label(bars, texts, padding=2, fontsize=7.5, color=INK, bbox=behind, zorder=4)
     if mean > 0:
         axes.axvline(mean, color=INK, linewidth=1.0, linestyle=(0, (4, 2)), zorder=3)
         axes.annotate(
