@@ -9,6 +9,9 @@ writes into `peer.json` at its end, with one that was kept elsewhere. The log is
 what this process noted, not of what others did. It has no numbers of any payload.
 
 An incomplete last line is of a process that was killed, and the next start cuts it off.
+
+An entry is on disk (fsync) before the process goes on, but that of a release, which is in the
+ledger on disk already (ledgers.py) and reaches the disk with the next other entry.
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ from p2pfrl.exchange.privacy.ledger import Charge
 AUDIT = "audit.jsonl"
 LIMIT = 2**28
 """Bytes of the largest log that is read."""
-NOTED = ("joined", "up", "lost", "left", "refused", "failed")
+NOTED = ("joined", "up", "lost", "left", "refused", "failed", "certificate", "opted_out")
 """Events of a process that are entries, besides its releases, its beginnings and its ends."""
+_RELEASE = "release"
 _FIRST = "0" * 32
 _PEER, _MOST_SUMMARY = "peer.json", 2**26
 _KEYS = ("number", "time", "what", "previous", "hash")
@@ -145,7 +149,7 @@ class Audit:
             os.truncate(path, self.chain.size)
 
     def add(self, what: str, **details: object) -> None:
-        """Add an entry. It survives this process; a machine that fails may lose the last ones."""
+        """Add an entry. It survives this process and, unless it is a release, the machine."""
         number, previous = self.chain.entries, self.chain.last
         entry: dict[str, Any] = {"number": number, "time": self._now(), "what": what}
         entry |= json.loads(json.dumps(details, default=str)) | {"previous": previous}
@@ -157,6 +161,8 @@ class Audit:
                 if os.write(file, line) < len(line):
                     os.ftruncate(file, self.chain.size)
                     raise OSError(28, "no space left on device")
+                if what != _RELEASE:
+                    os.fsync(file)
             finally:
                 os.close(file)
         except OSError as error:
@@ -181,7 +187,7 @@ def audited(audit: Audit, epsilon: Callable[[float], float]) -> Callable[[int, C
     """
 
     def kept(agent: int, charge: Charge) -> None:
-        what = "release_refused" if charge.refused else "release"
+        what = "release_refused" if charge.refused else _RELEASE
         spent = epsilon(charge.spent)
         audit.add(what, agent=agent, release=charge.release, round=charge.round, epsilon=spent)
 

@@ -35,6 +35,18 @@ def test_what_is_written_is_intact_and_unlisted_events_are_left_out(tmp_path: Pa
     assert (chain.entries, chain.problem, chain.ended) == (6, "", "rounds")
 
 
+def test_entries_are_on_disk_before_the_process_goes_on_but_those_that_a_ledger_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, durable = tmp_path / AUDIT, list[int]()
+    monkeypatch.setattr("os.fsync", lambda file: durable.append(path.stat().st_size))
+    audit = Audit(path)
+    for what in ("begin", "release", "joined", "release", "release_refused"):
+        audit.add(what)
+    sizes = [len(line) for line in path.read_bytes().splitlines(keepends=True)]
+    assert durable == [sum(sizes[:count]) for count in (1, 3, 5)]
+
+
 def changed(lines: Lines) -> Lines:
     lines[2] = lines[2].replace('"agents":[3]', '"agents":[4]')
     return lines
