@@ -5,21 +5,24 @@ import pytest
 
 import p2pfrl
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.rng import Streams
 from p2pfrl.laws.games import played, policies
 from p2pfrl.laws.runs import play_tables, text
 from p2pfrl.learning.environments.check import check_environment
 from p2pfrl.learning.environments.crowd_games import Congestion, PublicGoods
 from p2pfrl.learning.environments.matrix_game import PAYOFFS, MatrixGame
+from p2pfrl.learning.environments.networked_mdp import NetworkedMDP
 from p2pfrl.learning.learners.base import Batch, Task
+from p2pfrl.learning.learners.joint import Games, together
 from p2pfrl.learning.learners.npg import NPG, SoftmaxPG
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.scenario import loads
 
 
-def stack(game="rps", learner=None, agents=4):
+def stack(game="rps", learner=None, agents=4, instances=2):
     environment = MatrixGame(game=game)
     physics = environment.physics(1, range(agents), {"noise": np.zeros(agents)})
-    simulator = environment.simulator(physics, 2, 1)
+    simulator = environment.simulator(physics, instances, 1)
     return (learner or NPG(gamma=0.0, lr=0.5)).prepare(Task(1, agents, simulator, simulator))
 
 
@@ -109,9 +112,68 @@ def test_plain_gradients_of_players_are_those_of_their_payoffs():
         assert np.allclose(rows[i, :2], theta[i] + gradient, rtol=0, atol=1e-14)
 
 
-def test_members_that_share_a_world_follow_exact_gradients_alone():
-    with pytest.raises(ScenarioError, match=r"learner\.exact: agents that share a world"):
-        stack(learner=NPG(exact=False))
+def test_members_make_trajectories_together_and_earn_what_the_joint_action_pays():
+    environment, agents, count = NetworkedMDP(members=3, states=2), 6, 3000
+    physics = environment.physics(1, range(agents), {"noise": np.zeros(agents)})
+    games = Games.of(environment.simulator(physics, 2, 1), "npg")
+    logits = np.random.default_rng(0).standard_normal((agents, 2, 2))
+    paths = together(games, logits, Streams.of(1, range(agents), "t", [0] * agents), count, 3)
+    state, action = (x.reshape(2, 3, count, 3) for x in (paths.state, paths.action))
+    assert (state == state[:, :1]).all()
+    joint = 4 * action[:, 0] + 2 * action[:, 1] + action[:, 2]
+    pi = np.exp(paths.log_pi)
+    for agent in range(agents):
+        world, member = divmod(agent, 3)
+        own = games.reward[world, member][state[world, 0], joint[world]]
+        assert np.array_equal(paths.reward[agent], own)
+        for here in range(2):
+            chosen = paths.action[agent][paths.state[agent] == here]
+            assert abs(chosen.mean() - pi[agent, here, 1]) < 0.03
+    for world in range(2):
+        moved = (state[world, 0, :, 0] == 1) & (joint[world, :, 0] == 5)
+        expected = games.transition[world, 1, 5, 1]
+        assert abs(state[world, 0, moved, 1].mean() - expected) < 4 / np.sqrt(moved.sum())
+
+
+def test_gradients_of_trajectories_are_on_average_the_exact_ones():
+    found = []
+    for exact in (True, False):
+        made = stack("rps", SoftmaxPG(gamma=0.0, lr=1.0, exact=exact, horizon=1), instances=4000)
+        rows = made.start(range(4), same=False)
+        before = made._tables(rows).copy()
+        outcome = made.update(Batch(range(4), [0] * 4, rows, made.init(range(4))))
+        found.append(made._tables(outcome.parameters) - before)
+    assert np.abs(found[1] - found[0]).max() < 0.05
+    assert np.abs(found[0]).max() > 0.1
+    assert not np.array_equal(*found)
+    assert outcome.env_steps.tolist() == [4000] * 4
+    assert all(len(own) == 4000 for own in outcome.returns)
+
+
+@pytest.mark.parametrize("learner", [NPG, SoftmaxPG])
+def test_players_that_learn_from_what_they_played_come_to_the_dominant_action(learner):
+    made = stack("prisoners", learner(gamma=0.0, lr=0.5, exact=False, horizon=1), instances=50)
+    trainer = Trainer(made, 4, same_start=False)
+    for _ in range(30):
+        trainer.update(range(4))
+    assert (made._policies(trainer.parameters)[..., 1] > 0.8).all()
+
+
+def test_what_players_learn_from_trajectories_does_not_depend_on_speeds():
+    learner = {"kind": "npg", "gamma": 0.0, "exact": False, "horizon": 1, "same_start": False}
+    tables = {"environment": {"id": "matrix_game", "instances": 3}, "learner": learner}
+    tables["mode"] = "independent"
+    found = [
+        p2pfrl.run(loads(text(4, 3, **tables, **more))).summary
+        for more in ({}, {"compute": {"speed": {"kind": "uniform", "low": 0.5, "high": 2.0}}})
+    ]
+    assert found[0]["parameters_digest"] == found[1]["parameters_digest"]
+    assert found[0]["env_steps"] == 4 * 3 * 3
+
+
+def test_members_make_trajectories_together_one_gradient_at_a_time():
+    with pytest.raises(ScenarioError, match=r"learner\.steps: must be 1 with exact = false where"):
+        stack(learner=NPG(exact=False, steps=2))
 
 
 def test_learners_that_know_nobody_else_refuse_a_shared_world():

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.rng import Streams
+from p2pfrl.core.softmax import log_softmax
 from p2pfrl.learning.environments.base import Array, ArraySimulator, Simulator
 from p2pfrl.learning.environments.shared import SharedSimulator
-from p2pfrl.learning.environments.shared_tabular import SharedTabular
+from p2pfrl.learning.environments.shared_tabular import SharedTabular, joint_action
 from p2pfrl.learning.environments.tabular import Tabular
-from p2pfrl.learning.learners.processes import Processes
+from p2pfrl.learning.learners.processes import Processes, running_sums, search
+from p2pfrl.learning.learners.softmax import Paths
 
 _CONVERGED = 1e-14
 _MOST_SWEEPS = 100_000
@@ -178,6 +181,43 @@ def joint_policy(policies: Array, states: int | None = None) -> Array:
         product = joint[..., None] * rest[:, member, :, None, :]
         joint = product.reshape(*joint.shape[:2], -1)
     return joint
+
+
+def together(games: Games, logits: Array, streams: Streams, count: int, horizon: int) -> Paths:
+    """Return `count` trajectories of `horizon` steps of every world, as its members saw them.
+
+    Members draw their actions independently, each from its own stream; first and next states are
+    drawn from the stream of the first member. A member earns its mean reward of the joint action.
+
+    Args:
+        games: the worlds.
+        logits: `(G k, S, A)`, of the members.
+        streams: of the members.
+        count: trajectories.
+        horizon: steps.
+    """
+    k, choices = games.members, logits.shape[-1]
+    log_pi = log_softmax(logits)
+    policies, starts = running_sums(np.exp(log_pi)), running_sums(games.start)
+    moves = running_sums(games.transition)
+    worlds, own = np.arange(len(games.start))[:, None], np.arange(len(logits))[:, None]
+    shape = (len(logits), count, horizon)
+    state, action = np.empty(shape, dtype=np.intp), np.empty(shape, dtype=np.intp)
+    reward, is_alive = np.zeros(shape), np.zeros(shape)
+    here = search(starts[:, None, :], streams.uniform(count)[::k])
+    alive = np.ones(here.shape)
+    for t in range(horizon):
+        noise = streams.uniform(count, 2)
+        state[..., t], is_alive[..., t] = (np.repeat(each, k, axis=0) for each in (here, alive))
+        action[..., t] = search(policies[own, state[..., t]], noise[..., 0])
+        joint = joint_action(action[..., t].reshape(-1, k, count), choices)
+        earned = games.reward[
+            worlds[..., None], np.arange(k)[:, None], here[:, None], joint[:, None]
+        ]
+        reward[..., t] = is_alive[..., t] * earned.reshape(-1, count)
+        here = search(moves[worlds, here, joint], noise[::k, :, 1])
+        alive = alive * games.goes_on[worlds, here]
+    return Paths(state, action, reward, is_alive, log_pi)
 
 
 def _optimal(transition: Array, reward: Array, goes_on: Array, gamma: float) -> Array:

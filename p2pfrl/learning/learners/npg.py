@@ -29,10 +29,11 @@ from p2pfrl.learning.learners.base import (
     Task,
     Traits,
 )
-from p2pfrl.learning.learners.joint import Games
+from p2pfrl.learning.learners.joint import Games, together
 from p2pfrl.learning.learners.processes import Numbers, Processes
 from p2pfrl.learning.learners.softmax import (
     Exact,
+    Paths,
     Sampled,
     Slope,
     SoftmaxPolicies,
@@ -61,10 +62,11 @@ class SoftmaxPG(Learner):
     `problem.safetensors` has J_star `(n,)`.
 
     Agents that share a world with tables take the gradient against the policies that the others had
-    at the start of the update. They also keep their average policy, the part `played`, which never
-    travels. Then objective is the mean of J over agents, and error the exploitability of the
-    average policies: the sum over the members of a world of what each could gain alone; the measure
-    `gain` is that of each agent's policy before its update.
+    at the start of the update; where it is not exact, from trajectories that all members of a world
+    make together, one gradient an update. They also keep their average policy, the part `played`,
+    which never travels. Then objective is the mean of J over agents, and error the exploitability
+    of the average policies: the sum over the members of a world of what each could gain alone; the
+    measure `gain` is that of each agent's policy before its update.
 
     References: Sutton, McAllester, Singh, Mansour, NeurIPS 1999; exact and tabular Agarwal, Kakade,
     Lee, Mahajan, "On the theory of policy gradient methods", JMLR 22, 2021, arXiv 1908.00261;
@@ -274,7 +276,15 @@ class SoftmaxStack(Stack, SoftmaxPolicies, Exchange, Objective):
         returns: list[list[float]] = [[] for _ in batch.agents]
         rows = np.zeros_like(batch.parameters)
         for _ in range(learner.steps):
-            field = self._field(processes, agents, theta, streams, taken, returns)
+            if streams is None:
+                taken += 1
+                field: _Field = Exact(processes, agents, self.sought)
+            else:
+                paths = self._walk(batch, theta, streams)
+                taken += paths.is_alive.sum(axis=(1, 2)).astype(np.int64)
+                for own, total in zip(returns, paths.reward.sum(axis=-1).tolist(), strict=True):
+                    own.extend(total)
+                field = Sampled(paths, self.sought)
             slope = field(theta)
             loss -= slope.value
             np.asarray(batch.state[_VISITS])[:] = slope.visits
@@ -295,24 +305,10 @@ class SoftmaxStack(Stack, SoftmaxPolicies, Exchange, Objective):
         """Return processes, and which of them each agent of the batch is in."""
         return self.processes, np.asarray(batch.agents, dtype=np.intp)
 
-    def _field(
-        self,
-        processes: Processes,
-        agents: Numbers,
-        theta: Array,
-        streams: Streams | None,
-        taken: NDArray[np.int64],
-        returns: list[list[float]],
-    ) -> _Field:
-        """Return the slope as a function of the logits; count steps and returns of trajectories."""
-        if streams is None:
-            taken += 1
-            return Exact(processes, agents, self.sought)
-        paths = walk(processes, agents, theta, streams, self._count, self.learner.horizon)
-        taken += paths.is_alive.sum(axis=(1, 2)).astype(np.int64)
-        for own, total in zip(returns, paths.reward.sum(axis=-1).tolist(), strict=True):
-            own.extend(total)
-        return Sampled(paths, self.sought)
+    def _walk(self, batch: Batch, theta: Array, streams: Streams) -> Paths:
+        """Return trajectories of the policies with these logits."""
+        agents = np.asarray(batch.agents, dtype=np.intp)
+        return walk(self.processes, agents, theta, streams, self._count, self.learner.horizon)
 
     def _again(self, field: _Field, rows: Vector) -> Vector:
         """Return the directions `(b, stride)` at other rows, on the same samples."""
@@ -351,19 +347,21 @@ class GameStack(SoftmaxStack):
 
     def __init__(self, learner: SoftmaxPG, task: Task) -> None:
         self.games = Games.of(task.simulator, "npg" if learner.is_natural else "softmax_pg")
-        if not learner.exact:
-            raise ScenarioError(
-                [
-                    "learner.exact: agents that share a world follow exact gradients: leave it at true, or use "
-                    "learner kind = 'tabular_ac', which learns from samples"
-                ]
-            )
+        if not learner.exact and learner.steps != 1:
+            reason = "must be 1 with exact = false where agents share a world, whose trajectories"
+            fix = f"{reason} all of them make together; got {learner.steps}"
+            raise ScenarioError([f"learner.steps: {fix}"])
         assert task.simulator is not None
         worlds, k, states, _ = self.games.reward.shape
         choices = task.simulator.spec.actions
         uniform = np.full((worlds, k, states, choices), 1.0 / choices)
         against = self.games.against(uniform)
         super().__init__(learner, task, against, (Tensor(_PLAYED, (states, choices)),))
+        if (
+            not learner.exact and np.ptp(self.games.goes_on) == 0.0
+        ):  # episodes end at once, or never
+            taken = self._count * (learner.horizon if self.games.goes_on.all() else 1)
+            self.traits = replace(self.traits, min_steps=taken, fixed_steps=True, max_steps=taken)
 
     @override
     def init(self, agents: Sequence[int]) -> State:
@@ -391,6 +389,11 @@ class GameStack(SoftmaxStack):
     def _faced(self, batch: Batch) -> tuple[Processes, Numbers]:
         against = self._of(batch).against(self._policies(batch.parameters))
         return against, np.arange(len(batch.agents))
+
+    @override
+    def _walk(self, batch: Batch, theta: Array, streams: Streams) -> Paths:
+        """Return trajectories of all members of each world together."""
+        return together(self._of(batch), theta, streams, self._count, self.learner.horizon)
 
     def _of(self, batch: Batch) -> Games:
         """Return the worlds of a batch."""
