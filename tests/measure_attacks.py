@@ -1,8 +1,8 @@
-"""Measures attacks against rules: thirteen agents on CartPole, three of them Byzantine, five seeds.
+"""Measures attacks against rules on CartPole.
 
 `nice python tests/measure_attacks.py` runs everything and writes docs/attacks.json after every
-cell; with `central` or `gossip` it measures that table alone, and `--table` prints the tables of
-what is there. A number is the honest agents' mean return in the last rounds, out of 500.
+cell; with names of tables, such as `central`, it measures these alone, and `--table` prints what is
+there. A number is the honest agents' mean return in the last rounds, out of 500, or their distance.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,9 @@ from p2pfrl.results.versions import kernels, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "attacks.json"
-SEEDS = (1, 2, 3, 4, 5)
-ROUNDS = 120
-LAST = 20
-"""Rounds at the end over which returns are averaged."""
-BYZANTINE = (0, 4, 8)
 Settings = Mapping[str, object]
+Attackers = tuple[str, tuple[int, ...]]
+"""An attack, and who is Byzantine."""
 
 
 def among(rule: str, **options: object) -> Settings:
@@ -45,100 +43,189 @@ def of_neighbors(rule: str, **options: object) -> Settings:
     return near("neighborhood", aggregator={"kind": rule, **options})
 
 
-RULES: Mapping[str, Mapping[str, Settings]] = {
-    "central": {
-        "mean": {},
-        "median": among("median", byzantine=3),
-        "trimmed_mean": among("trimmed_mean", byzantine=3),
-        "geometric_median": among("geometric_median"),
-        "krum": among("krum", byzantine=3),
-        "multi_krum": among("multi_krum", byzantine=3),
-        "centered_clipping": among("centered_clipping", byzantine=3),
-        "median of nearest_neighbors": among("median", byzantine=3, pre=["nearest_neighbors"]),
-    },
-    "gossip": {
-        "metropolis": {},
-        "median": of_neighbors("median", byzantine=3),
-        "trimmed_mean": of_neighbors("trimmed_mean", byzantine=3),
-        "geometric_median": of_neighbors("geometric_median"),
-        "bridge": near("bridge", byzantine=3),
-        "clipped_gossip": near("clipped_gossip", byzantine=3),
-    },
+def three(*kinds: str) -> dict[str, Attackers | None]:
+    """Return columns of attacks by three of thirteen agents; "none" has no attack."""
+    return {kind: None if kind == "none" else (kind, (0, 4, 8)) for kind in kinds}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: a row per rule, a column per attack.
+
+    Attributes:
+        scenario: the file whose settings hold for all cells.
+        rules: rows: what the coordinator or every agent does.
+        attacks: columns.
+        rounds: of a run.
+        last: rounds at the end over which the metric is averaged.
+        seeds: of every cell.
+        metric: a column of metrics.csv; over honest agents.
+        settings: of all cells, beside the scenario's.
+    """
+
+    scenario: str
+    rules: Mapping[str, Settings]
+    attacks: Mapping[str, Attackers | None]
+    rounds: int = 120
+    last: int = 20
+    seeds: Sequence[int] = (1, 2, 3, 4, 5)
+    metric: str = "return_mean"
+    settings: Settings = field(default_factory=dict)
+
+    def has(self, rule: str, attack: str) -> bool:
+        """Whether there are so many agents that the attackers are among them."""
+        attackers, agents = self.attacks[attack], self.rules[rule].get("agents", math.inf)
+        return attackers is None or max(attackers[1]) < agents  # type: ignore[operator]
+
+
+CENTRAL: Mapping[str, Settings] = {
+    "mean": {},
+    "median": among("median", byzantine=3),
+    "trimmed_mean": among("trimmed_mean", byzantine=3),
+    "geometric_median": among("geometric_median"),
+    "krum": among("krum", byzantine=3),
+    "multi_krum": among("multi_krum", byzantine=3),
+    "centered_clipping": among("centered_clipping", byzantine=3),
+    "median of nearest_neighbors": among("median", byzantine=3, pre=["nearest_neighbors"]),
 }
-"""Table -> rows: what the coordinator, or every agent of a graph of degree 8, does."""
-ATTACKS: Mapping[str, Sequence[str]] = {
-    "central": (
-        "none",
-        "noise",
-        "zero",
-        "sign_flip",
-        "average_zero",
-        "alie",
-        "ipm",
-        "random_action",
-        "reward_flip",
+GOSSIP: Mapping[str, Settings] = {
+    "metropolis": {},
+    "median": of_neighbors("median", byzantine=3),
+    "trimmed_mean": of_neighbors("trimmed_mean", byzantine=3),
+    "geometric_median": of_neighbors("geometric_median"),
+    "bridge": near("bridge", byzantine=3),
+    "clipped_gossip": near("clipped_gossip", byzantine=3),
+}
+FIVE, SEVEN = (0, 2, 4, 6, 8), (0, 2, 4, 6, 8, 10, 12)
+TABLES: Mapping[str, Table] = {
+    "central": Table(
+        "byzantine_central",
+        CENTRAL,
+        three(
+            "none",
+            "noise",
+            "zero",
+            "sign_flip",
+            "average_zero",
+            "alie",
+            "ipm",
+            "random_action",
+            "reward_flip",
+        ),
     ),
-    "gossip": ("none", "noise", "zero", "sign_flip", "alie", "dissensus", "random_action"),
+    "gossip": Table(
+        "byzantine_gossip",
+        GOSSIP,
+        three("none", "noise", "zero", "sign_flip", "alie", "dissensus", "random_action"),
+    ),
+    "beyond": Table(
+        "byzantine_central",
+        CENTRAL,
+        {
+            "noise of 5": ("noise", FIVE),
+            "noise of 7": ("noise", SEVEN),
+            "sign_flip of 5": ("sign_flip", FIVE),
+            "alie of 5": ("alie", FIVE),
+        },
+    ),
+    "dumbbell": Table(
+        "byzantine_gossip",
+        {
+            "metropolis": {},
+            "median": of_neighbors("median"),
+            "trimmed_mean": of_neighbors("trimmed_mean"),
+            "bridge": near("bridge"),
+            "clipped_gossip": near("clipped_gossip"),
+        },
+        {"none": None, "dissensus of 2": ("dissensus", (6, 7))},
+        metric="consensus_distance",
+        settings={"agents": 14, "topology": {"kind": "dumbbell"}},
+    ),
+    "dec_byzpg": Table(
+        "dec_byzpg_cartpole",
+        {
+            "1 agent": {"agents": 1},
+            "5 agents": {"agents": 5},
+            "13 agents": {"agents": 13},
+            "13 agents, plain means": {"agents": 13, "mixing.kind": "metropolis"},
+        },
+        three("none", "noise", "average_zero", "random_action"),
+        rounds=322,
+        last=10,
+        seeds=tuple(range(1, 11)),
+    ),
 }
-"""Table -> columns."""
 
 
 def settings(table: str, rule: str, attack: str) -> dict[str, object]:
     """Return what a cell sets in the scenario of its table."""
-    attacks = [] if attack == "none" else [{"kind": attack, "agents": list(BYZANTINE)}]
+    found = TABLES[table]
+    attackers = found.attacks[attack]
+    attacks = [] if attackers is None else [{"kind": attackers[0], "agents": [*attackers[1]]}]
     return {
-        "stop.rounds": ROUNDS,
-        "evaluation.every": ROUNDS,
+        "stop.rounds": found.rounds,
+        "evaluation.every": found.rounds,
         "evaluation.episodes": 1,
         "attacks": attacks,
-        **RULES[table][rule],
+        **found.settings,
+        **found.rules[rule],
     }
 
 
 def measure(table: str, rule: str, attack: str, seed: int, **more: object) -> float:
-    """Return the mean return of the honest agents in the last rounds of a run."""
-    overrides = {**settings(table, rule, attack), "seed": seed, **more}
-    record = p2pfrl.run(p2pfrl.load(f"byzantine_{table}.toml", overrides=overrides))
-    return float(np.nanmean(record.metrics["return_mean"][-LAST:]))
+    """Return the mean over honest agents and the last rounds of a run."""
+    found, overrides = TABLES[table], {**settings(table, rule, attack), "seed": seed, **more}
+    record = p2pfrl.run(p2pfrl.load(f"{found.scenario}.toml", overrides=overrides))
+    return float(np.nanmean(record.metrics[found.metric][-found.last :]))
 
 
-def shown(values: Sequence[float]) -> str:
-    """Return the mean over seeds and its 95% interval, cut at 0 and 500, the bounds of returns."""
-    found = estimate(values)
-    low, high = max(found.low, 0.0), min(found.high, 500.0)
-    return f"{found.mean:.0f}" + (f" ({low:.0f} to {high:.0f})" if math.isfinite(low) else "")
+def shown(values: Sequence[float], digits: int = 0) -> str:
+    """Return the mean over seeds and its 95% interval, cut at 0, and at 500 without digits.
+
+    These are the bounds of returns; only they are shown without digits.
+    """
+    found, most = estimate(values), 500.0 if digits == 0 else math.inf
+    low, high = max(found.low, 0.0), min(found.high, most)
+    interval = f" ({low:.{digits}f} to {high:.{digits}f})" if math.isfinite(low) else ""
+    return f"{found.mean:.{digits}f}{interval}"
 
 
 def lines(table: str, found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a table of the page: a row per rule, a column per attack."""
-    yield f"| rule | {' | '.join(ATTACKS[table])} |"
-    yield f"|---|{'---|' * len(ATTACKS[table])}"
-    for rule in RULES[table]:
-        cells = [shown(found[rule][attack]) for attack in ATTACKS[table]]
+    one = TABLES[table]
+    digits = 0 if one.metric == "return_mean" else 2
+    yield f"| rule | {' | '.join(one.attacks)} |"
+    yield f"|---|{'---|' * len(one.attacks)}"
+    for rule in one.rules:
+        cells = [
+            shown(found[rule][attack], digits) if one.has(rule, attack) else ""
+            for attack in one.attacks
+        ]
         yield f"| {rule} | {' | '.join(cells)} |"
 
 
 def main() -> None:
     """Measure, and write what was found after every cell."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tables", nargs="*", help=f"of {', '.join(RULES)}")
+    parser.add_argument("tables", nargs="*", help=f"of {', '.join(TABLES)}")
     parser.add_argument("--out", type=Path, default=FILE, help="the file to write")
     parser.add_argument("--table", action="store_true", help="print the tables; measure nothing")
     options = parser.parse_args()
-    if unknown := [name for name in options.tables if name not in RULES]:
+    if unknown := [name for name in options.tables if name not in TABLES]:
         parser.error(f"no table {', '.join(unknown)}")
-    tables = options.tables or list(RULES)
+    tables = options.tables or list(TABLES)
     known = json.loads(options.out.read_text()) if options.out.exists() else {"tables": {}}
     if options.table:
         for table in tables:
             print(*lines(table, known["tables"][table]), sep="\n")
         return
     machine = {"processor": processor(), "kernels": kernels()}
-    content = {"machine": machine, "seeds": list(SEEDS), "tables": known["tables"]}
+    content = {"machine": machine, "tables": known["tables"]}
     for table in tables:
-        for rule in RULES[table]:
-            for attack in ATTACKS[table]:
-                cell = [measure(table, rule, attack, seed) for seed in SEEDS]
+        one = TABLES[table]
+        for rule in one.rules:
+            for attack in (name for name in one.attacks if one.has(rule, name)):
+                cell = [measure(table, rule, attack, seed) for seed in one.seeds]
                 content["tables"].setdefault(table, {}).setdefault(rule, {})[attack] = cell
                 options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
                 print(f"{table}: {rule} against {attack}: {shown(cell)}", flush=True)

@@ -3,17 +3,20 @@
 import json
 
 import pytest
-from measure_attacks import ATTACKS, FILE, ROOT, RULES, SEEDS, lines, measure, shown
+from measure_attacks import FILE, ROOT, TABLES, lines, measure, shown
 
 PAGE = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
 FOUND = json.loads(FILE.read_text(encoding="utf-8"))["tables"]
 
 
-@pytest.mark.parametrize("table", RULES)
+@pytest.mark.parametrize("table", TABLES)
 def test_a_table_of_the_page_is_that_of_the_measured_file(table: str) -> None:
-    cells = FOUND[table]
+    cells, one = FOUND[table], TABLES[table]
     assert all(
-        len(cells[rule][attack]) == len(SEEDS) for rule in RULES[table] for attack in ATTACKS[table]
+        len(cells[rule][attack]) == len(one.seeds)
+        for rule in one.rules
+        for attack in one.attacks
+        if one.has(rule, attack)
     )
     assert "\n".join(lines(table, cells)) in PAGE
 
@@ -28,7 +31,9 @@ def test_every_attack_of_a_table_changes_what_is_learned_without_a_defense() -> 
     for table, plain in (("central", "mean"), ("gossip", "metropolis")):
         calm = FOUND[table][plain]["none"]
         assert all(
-            FOUND[table][plain][attack] != calm for attack in ATTACKS[table] if attack != "none"
+            FOUND[table][plain][attack] != calm
+            for attack in TABLES[table].attacks
+            if attack != "none"
         )
 
 

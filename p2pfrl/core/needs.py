@@ -59,6 +59,7 @@ class Need(Enum):
     GRADIENTS = "a learner that gives its gradient"
     GRADIENT_STEPS = "a learner that takes gradient steps"
     PLAIN_DESCENT = "plain gradient descent, because it divides by learning rate times steps"
+    EPISODES = "a learner whose updates are whole episodes"
     POLICY = "a learner with a policy that can be guided"
 
     def of(self, option: str) -> By:

@@ -320,6 +320,7 @@ def _traits(own: Sequence[Traits], layout: Layout) -> Traits:
         takes_corrections=all(traits.takes_corrections for traits in own),
         gives_gradients=all(traits.gives_gradients for traits in own),
         takes_guides=all(traits.takes_guides for traits in own),
+        takes_episodes=all(traits.takes_episodes for traits in own),
         gives_returns=all(traits.gives_returns for traits in own),
         only_payload=next((traits.only_payload for traits in own if traits.only_payload), None),
         personal=tuple(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import Purpose, Streams
@@ -221,7 +222,36 @@ class GAE:
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
         )
-        return advantage, advantage + rollout.value
+        return self.weighted(rollout, advantage), advantage + rollout.value
+
+    def weighted(self, rollout: Rollout, advantage: Vector) -> Vector:
+        """Return the advantages as the loss weighs them; here as they are."""
+        return advantage
+
+
+@dataclass(frozen=True)
+class Returns(GAE):
+    """The targets w (G - b) and G of a rollout.
+
+    Attributes:
+        gamma, gae_lambda, reward_scale: as in `GAE`; G - b is the estimate of lambda = 1.
+        discounted: w = gamma^t with t the steps since the episode began; else w = 1.
+        is_of_episodes: the rollout is one agent's, of whole episodes. Then w also makes a sum over
+            steps and a mean over episodes of the loss's mean over samples.
+    """
+
+    discounted: bool
+    is_of_episodes: bool
+
+    @override
+    def weighted(self, rollout: Rollout, advantage: Vector) -> Vector:
+        if self.discounted:
+            powers = np.float32(self.gamma) ** np.arange(rollout.elapsed.max() + 1)
+            advantage = advantage * powers.astype(np.float32)[rollout.elapsed]
+        if self.is_of_episodes:
+            (returns,) = rollout.returns
+            advantage = advantage * np.float32(advantage.shape[1] / len(returns))
+        return advantage
 
 
 class Measures:

@@ -100,6 +100,27 @@ class TamperedSimulator(Simulator):
             if rows:
                 self._rows.append((change, np.array(rows, dtype=np.intp)))
 
+    @property
+    def only_forces(self) -> bool:
+        """Whether all that ever changes is that actions are drawn at random, in one way."""
+        return len(self._changes) == 1 and self._changes[0].is_random
+
+    def forced(
+        self, agents: Sequence[int], index: Sequence[int], steps: int
+    ) -> NDArray[np.int64] | None:
+        """Return the actions `(b, steps, m)` of one choice that are drawn for agents in an update.
+
+        They are those that `step` would draw one after the other. -1 stands for an agent's own
+        action; None for all agents' own. It is for simulators that `only_forces`.
+        """
+        is_tampered = np.array([self._masks.get(agent, 0) > 0 for agent in agents])
+        if not is_tampered.any():
+            return None
+        streams = Streams.of(self._seed, agents, _STREAM, index)
+        blank = np.zeros((len(agents), steps * self.instances, 1), dtype=np.float32)
+        drawn = random_action(self.spec, blank, streams).reshape(len(agents), steps, -1)
+        return np.where(is_tampered[:, None, None], drawn, -1).astype(np.int64)
+
     @override
     def with_world(self) -> Simulator | None:
         inner = self.inner.with_world()

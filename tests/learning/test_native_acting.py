@@ -4,19 +4,23 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from learner_worlds import CONTINUOUS, DISCRETE, Constant, Corridor, Dials, stack
+from learner_worlds import CONTINUOUS, DISCRETE, Constant, Corridor, Dials, stack, task
 
 from p2pfrl import load, run
 from p2pfrl.core.errors import AgentError
 from p2pfrl.deploy.local import run_processes
+from p2pfrl.exchange.attacks.experience import RandomAction
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Batch
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.reinforce import REINFORCE
+from p2pfrl.learning.native import acting
+from p2pfrl.learning.tampered import TamperedSimulator
 from p2pfrl.learning.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -64,17 +68,54 @@ def test_rollouts_are_those_of_numpy_but_for_rounding(learner, world):
     assert found.measures.keys() == wanted.measures.keys()
 
 
+@pytest.fixture
+def by_numpy(monkeypatch):
+    """Return a rollout whose environment is not the engine's own."""
+
+    def rolled(*args):
+        with monkeypatch.context() as patch:
+            patch.setattr(acting, "is_cartpole", lambda network, simulator: False)
+            return rollout(*args)
+
+    return rolled
+
+
 @pytest.mark.parametrize("learner", ["ppo", "reinforce"])
-def test_cartpole_of_the_engine_is_that_of_numpy(learner):
+def test_cartpole_of_the_engine_is_that_of_numpy(learner, by_numpy):
     bound = stack(LEARNERS[learner], CartPole(max_steps=9), 3, engine="native")
-    found, samples = rollout(bound)
-    bound.acting._is_cartpole = False
-    wanted, exact = rollout(bound)
+    same(rollout(bound), by_numpy(bound))
+
+
+def same(found, wanted):
+    """Require two rollouts and their samples to be equal up to rounding."""
+    (found, samples), (wanted, exact) = found, wanted
     assert any(found.returns)
     assert found.returns == wanted.returns
     np.testing.assert_allclose(samples, exact, rtol=1e-6, atol=1e-6)
     for name in ROLLOUT:
         np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), atol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [12, 500])
+@pytest.mark.parametrize("baseline", ["none", "value"])
+def test_whole_episodes_of_the_engine_are_those_of_numpy(baseline, limit, by_numpy):
+    learner = REINFORCE(hidden=(16,), episodes=3, baseline=baseline, discounted=True)
+    bound = stack(learner, CartPole(max_steps=limit), 3, instances=1, engine="native")
+    found = rollout(bound, (0,))
+    assert len(found[0].returns[0]) == 3
+    assert found[0].finished[0, -1, 0]
+    same(found, by_numpy(bound, (0,)))
+
+
+@pytest.mark.parametrize("mask", [0, 1])
+def test_random_actions_in_the_engine_are_those_of_numpy(mask, by_numpy):
+    learner = REINFORCE(hidden=(16,), episodes=3, baseline="none")
+    free = task(CartPole(), 3, instances=1, engine="native")
+    tampered = TamperedSimulator(free.simulator, [RandomAction(agents=(0,))], {0: mask}, 7)
+    bound = learner.prepare(replace(free, simulator=tampered))
+    found = rollout(bound, (0,))
+    same(found, by_numpy(bound, (0,)))
+    assert (rollout(learner.prepare(free), (0,))[0].returns == found[0].returns) == (mask == 0)
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -35,3 +35,27 @@ def test_with_noise_it_is_another_one_unless_every_gradient_is_fresh():
 def test_a_fresh_gradient_is_as_frequent_as_p_says():
     fresh = np.mean([generator(0, Purpose.COIN, step).random() < 0.2 for step in range(1000)])
     assert fresh == pytest.approx(0.2, abs=0.04)
+
+
+EPISODES = """
+name = "page"
+agents = 2
+stop = {rounds = 12}
+environment = {id = "CartPole-v1", instances = 1}
+learner = {kind = "reinforce", LENGTH, hidden = [4]}
+correction = {kind = "page", fresh = 5}
+"""
+
+
+def test_fresh_gradients_are_those_of_more_episodes():
+    record = p2pfrl.run(loads(EPISODES.replace("LENGTH", "episodes = 2")))
+    coins = [generator(0, Purpose.COIN, step).random() < 0.2 for step in range(12)]
+    wanted = 2 * sum(5 if is_fresh else 2 for is_fresh in [True, *coins[1:]])
+    assert any(coins[1:])
+    assert record.agents["episodes"][-2:].sum() == wanted
+
+
+def test_a_batch_of_fresh_episodes_needs_whole_episodes():
+    message = "fresh = 5 needs a learner whose updates are whole episodes: .* set learner.episodes"
+    with pytest.raises(p2pfrl.ScenarioError, match=message):
+        loads(EPISODES.replace("LENGTH", "steps = 8"))

@@ -111,7 +111,7 @@ def test_reinforce_returns_are_discounted_sums_to_the_end_of_the_episode():
     )
     bound = stack(learner, Constant(limit=3), 2)
     rollout = roll(bound, bound.start([0, 1], same=True), 6)
-    weighted, target = learner.targets(rollout)
+    weighted, target = bound.plan.targets(rollout)
     returns = [1 + GAMMA + GAMMA**2, 1 + GAMMA, 1.0] * 2
     np.testing.assert_allclose(target[0, :, 0], returns, rtol=1e-6)
     np.testing.assert_allclose(

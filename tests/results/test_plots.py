@@ -89,6 +89,8 @@ def test_one_key_is_a_curve_and_two_are_a_map_and_more_have_no_figure() -> None:
         _swept(lr=1.0 + i % 2, clip=1.0 + i // 2 % 2, steps=1.0 + i // 4) for i in range(8)
     )
     assert FIGURES["settings"].draw(three) is None
+    first, *others = both
+    assert FIGURES["settings"].draw((first, *(replace(g, settings={}) for g in others))) is None
 
 
 def test_the_profile_and_the_target_have_every_run() -> None:

@@ -69,6 +69,19 @@ class Correction(Composable):
             again: the gradient elsewhere, on the same samples.
         """
 
+    def batches(self, usual: int) -> tuple[int, ...]:
+        """Return how many episodes an update may take, where the learner takes `usual` ones."""
+        return (usual,)
+
+    def batch(self, usual: int, state: State) -> int:
+        """Return how many episodes the next update takes, one of `batches`.
+
+        Args:
+            usual: the learner's number.
+            state: that of one agent, as in `adjust`.
+        """
+        return usual
+
     @property
     def reckons_with(self) -> tuple[str, float] | None:
         """Return the (option, value) that the server optimizer must have; None if it may be any."""

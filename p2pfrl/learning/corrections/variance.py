@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
+from p2pfrl.core.needs import Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
@@ -50,8 +51,8 @@ class Page(Correction):
     """u_k = g(theta_k) with probability p, else g(theta_k) + u_{k-1} - omega g(theta_{k-1}).
 
     All agents throw one coin, which is public: that of their k-th gradient. Both gradients are on
-    the samples of step k; theta_{k-1}, u_k and omega are as in "storm". The paper of PAGE takes a
-    larger batch where the coin says p; here all batches have the learner's size. Li, Bao, Zhang,
+    the samples of step k; theta_{k-1}, u_k and omega are as in "storm". The first gradient is
+    fresh. Fresh gradients may be those of a larger batch, as in the paper. Li, Bao, Zhang,
     Richtarik, PAGE: a simple and optimal probabilistic gradient estimator for nonconvex
     optimization, ICML 2021, arXiv 2008.10898; for policies of agents of which some are Byzantine:
     Jordan, Groetschla, Fan, Wattenhofer, Decentralized federated policy gradient with Byzantine
@@ -59,16 +60,36 @@ class Page(Correction):
 
     Attributes:
         p: probability of a fresh gradient; 1 is no correction.
+        fresh: episodes of a fresh gradient, where learner.episodes are those of the others; None:
+            all batches have the learner's size.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ("page_estimate", "page_point", "page_steps")
     p: float = Field(default=0.2, gt=0, le=1)
+    fresh: int | None = Field(default=None, ge=1)
+
+    @property
+    @override
+    def needs(self) -> Needs:
+        """Updates of whole episodes, if their number changes."""
+        return () if self.fresh is None else (Need.EPISODES.of("fresh"),)
+
+    @override
+    def batches(self, usual: int) -> tuple[int, ...]:
+        return (usual,) if self.fresh is None else (usual, self.fresh)
+
+    @override
+    def batch(self, usual: int, state: State) -> int:
+        if self.fresh is None:
+            return usual
+        (step,) = state[self.arrays[2]][:, 0]
+        return self.fresh if self._is_fresh(int(step)) else usual
 
     @override
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Replace the gradient by the estimate."""
         estimate, point, steps = (state[name] for name in self.arrays)
-        goes_on = np.array([step > 0 and not self._is_fresh(int(step)) for step in steps[:, 0]])
+        goes_on = np.array([not self._is_fresh(int(step)) for step in steps[:, 0]])
         if goes_on.any():
             before = np.where(goes_on[:, None], point, rows)
             gradient += goes_on[:, None].astype(gradient.dtype) * (estimate - again(before))
@@ -78,4 +99,4 @@ class Page(Correction):
 
     def _is_fresh(self, step: int) -> bool:
         """Return what the coin of a step says."""
-        return bool(generator(0, Purpose.COIN, step).random() < self.p)
+        return step == 0 or bool(generator(0, Purpose.COIN, step).random() < self.p)

@@ -138,6 +138,7 @@ class Traits:
         takes_corrections: whether it applies `Task.correction` to every gradient.
         gives_gradients: whether it heeds `Task.gradient_only`.
         takes_guides: whether its loss heeds `Correction.guided_by`.
+        takes_episodes: whether its updates are whole episodes, as many as `Correction.batch` says.
         gives_returns: whether episodes end in its updates.
         only_payload: the payload without which it learns nothing; None: any will do.
         personal: parts of the layout that never travel.
@@ -166,6 +167,7 @@ class Traits:
     takes_corrections: bool = False
     gives_gradients: bool = False
     takes_guides: bool = False
+    takes_episodes: bool = False
     gives_returns: bool = True
     only_payload: str | None = None
     personal: tuple[str, ...] = ()

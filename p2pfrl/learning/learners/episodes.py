@@ -26,4 +26,4 @@ def rollout_steps(task: Task, steps: int, episodes: int | None) -> int:
     if instances != 1:
         reason = f"or short episodes would count more; got {instances}"
         raise ScenarioError([f"learner.episodes: needs environment.instances = 1, {reason}"])
-    return episodes * limit
+    return max(task.correction.batches(episodes)) * limit

@@ -124,7 +124,9 @@ class OnPolicyStack(Stack, PooledTraining):
             self.imitation = NetworkImitation(self.network, task.simulator, task.seed)
         engine = self._choose_engine(optimizer)
         fixed_steps, instances = plan.episodes is None, task.simulator.instances
-        min_steps = plan.steps * instances if plan.episodes is None else plan.episodes
+        min_steps = plan.steps * instances
+        if plan.episodes is not None:
+            min_steps = min(task.correction.batches(plan.episodes))
         if fixed_steps and min_steps % plan.minibatches:
             reason = f"must divide steps x instances = {min_steps}; got {plan.minibatches}"
             raise ScenarioError([f"learner.num_minibatches: {reason}"])
@@ -146,6 +148,7 @@ class OnPolicyStack(Stack, PooledTraining):
             takes_corrections=True,
             gives_gradients=True,
             takes_guides=True,
+            takes_episodes=not fixed_steps,
             personal=personal,
             engine=engine,
         )
@@ -275,6 +278,9 @@ class OnPolicyStack(Stack, PooledTraining):
         traits = self.traits
         own = (*traits.moments, *traits.counts, *traits.arrays, TARGET, RETURNS, SPREAD)
         environment = {name: values for name, values in batch.state.items() if name not in own}
+        episodes = self.plan.episodes
+        if episodes is not None:
+            episodes = self.task.correction.batch(episodes, batch.state)
         rollout = self.acting.collect(
             batch.parameters,
             environment,
@@ -282,7 +288,7 @@ class OnPolicyStack(Stack, PooledTraining):
             agents=batch.agents,
             index=batch.index,
             steps=self.plan.steps,
-            episodes=self.plan.episodes,
+            episodes=episodes,
         )
         return rollout, {**batch.state, **environment}
 

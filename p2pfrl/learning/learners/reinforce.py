@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.options import Slot
-from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.distill import Distill
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
     from p2pfrl.learning.descent import Samples
     from p2pfrl.learning.policies import Policy
-    from p2pfrl.learning.rollout import Rollout
 
 
 @rule
@@ -87,6 +84,7 @@ class REINFORCE(Encoded):
         from p2pfrl.learning.descent import Formula, Plan
         from p2pfrl.learning.learners.on_policy import OnPolicyStack, builder
         from p2pfrl.learning.optimizers import OPTIMIZERS
+        from p2pfrl.learning.rollout import Returns
 
         task = self.seen(task)
         plan = Plan(
@@ -95,7 +93,9 @@ class REINFORCE(Encoded):
             minibatches=1,
             max_grad_norm=self.max_grad_norm,
             norm_adv=self.norm_adv,
-            targets=self.targets,
+            targets=Returns(
+                self.gamma, 1.0, self.reward_scale, self.discounted, self.episodes is not None
+            ),
             loss=self.loss,
             formula=Formula(None, 1.0, self.ent_coef),
             episodes=self.episodes,
@@ -106,25 +106,6 @@ class REINFORCE(Encoded):
         )
         build = builder(self, critic=self.baseline == "value")
         return OnPolicyStack(task, build, OPTIMIZERS[self.optimizer](self.lr), plan, self.distill)
-
-    def targets(self, rollout: Rollout) -> tuple[Vector, Vector]:
-        """Return w (G - b), scaled to a mean over episodes in rollouts of episodes; and G."""
-        from p2pfrl.learning.rollout import advantages
-
-        advantage = advantages(
-            rollout.reward * self.reward_scale,
-            rollout.value,
-            rollout.next_value,
-            rollout.finished,
-            gamma=self.gamma,
-            gae_lambda=1.0,
-        )
-        target = advantage + rollout.value
-        if self.discounted:
-            advantage = advantage * np.float32(self.gamma) ** rollout.elapsed
-        if self.episodes is not None:
-            advantage = advantage * np.float32(advantage.shape[1] / self.episodes)
-        return advantage, target
 
     def loss(self, policy: Policy, samples: Samples) -> torch.Tensor:
         """Return the loss `(b,)` of an update."""

@@ -23,6 +23,7 @@ from p2pfrl.learning.native.library import Engine
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Categorical, Gaussian, Policy
 from p2pfrl.learning.rollout import GAE, Act, Kept, Measures, Rollout, note_returns, play
+from p2pfrl.learning.tampered import TamperedSimulator
 
 _PHYSICS = ("gravity", "masscart", "masspole", "length", "force_mag")
 
@@ -48,7 +49,10 @@ class NativeActing(Acting):
     ) -> None:
         super().__init__(network, policy, simulator, targets)
         self._engine = engine
-        self._is_cartpole = is_cartpole(network, simulator)
+        # Only for whole episodes, whose agents act alone: so nobody's results depend on others'.
+        self._forces: TamperedSimulator | None = None
+        if isinstance(simulator, TamperedSimulator) and simulator.only_forces:
+            self._forces = simulator
 
     @override
     def collect(
@@ -64,8 +68,11 @@ class NativeActing(Acting):
     ) -> Rollout:
         m = self.simulator.instances
         noise = self.policy.noise(Streams.of(seed, agents, Purpose.ACTION, index), steps, m)
-        if self._is_cartpole and episodes is None:
-            return self._cartpole(rows, state, seed, agents, index, noise)
+        inner, forced = self.simulator, None
+        if episodes is not None and self._forces is not None:
+            inner, forced = self._forces.inner, self._forces.forced(agents, index, steps)
+        if is_cartpole(self.network, inner):
+            return self._cartpole(inner, rows, state, seed, agents, index, noise, episodes, forced)
         return self._collect(rows, state, agents, index, noise, episodes)
 
     def _collect(
@@ -130,19 +137,28 @@ class NativeActing(Acting):
 
     def _cartpole(
         self,
+        simulator: Simulator,
         rows: Vector,
         state: SimulatorState,
         seed: int,
         agents: Sequence[int],
         index: Sequence[int],
         noise: Vector,
+        episodes: int | None,
+        forced: NDArray[np.int64] | None,
     ) -> Rollout:
         """Act in CartPole, which the engine computes."""
-        simulator = self.simulator
         assert isinstance(simulator, ArraySimulator)
         resets = Streams.of(seed, agents, "environment-reset", index)
         samples, reward, value, next_value, finished, elapsed, returns = self._engine.cartpole(
-            rows, physics_of(simulator, agents), state, resets, noise, simulator.max_steps or 0
+            rows,
+            physics_of(simulator, agents),
+            state,
+            resets,
+            noise,
+            simulator.max_steps or 0,
+            episodes or 0,
+            forced,
         )
         o = simulator.spec.observation
         if not np.isfinite(samples[:, :, :o]).all():
@@ -195,6 +211,9 @@ class NativeActing(Acting):
                 targets.gae_lambda,
                 samples,
             )
+            advantage = samples[:, :, -2].reshape(rollout.reward.shape)
+            if (weighted := targets.weighted(rollout, advantage)) is not advantage:
+                samples[:, :, -2] = weighted.reshape(samples.shape[:2])
             return samples
         for column, found in zip((-2, -1), targets(rollout), strict=True):
             samples[:, :, column] = found.reshape(samples.shape[:2])

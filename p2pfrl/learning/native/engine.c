@@ -1090,12 +1090,15 @@ static void observe(int m, const double *state, float *obs) {
    (b, m) go on from update to update. keys (b, 2) name the streams of resets. Writes samples
    (b, steps, m, features) as `act`, values of observations and of true successors (as `Rollout` has
    them) and whether episodes ended (b, steps, m); since when they run (b, steps, m); and the returns of
-   the episodes that ended, `count` (b,) of (b, steps m). A limit of 0 is none. */
+   the episodes that ended, `count` (b,) of (b, steps m). A limit of 0 is none. With `episodes` above 0 an
+   agent stops after the step at which so many have ended; `taken` (b,) counts its steps. Where `forced`
+   (b, steps, m) is not 0, the environment takes its actions from 0 on in place of the agents' own. */
 int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float *rows,
                     const double *physics, double *state, int64_t *elapsed, double *returns,
-                    const uint64_t *keys, int m, int steps, int64_t limit, const float *noise,
-                    float *samples, float *value, float *next_value, uint8_t *finished,
-                    int64_t *since, double *ended, int32_t *count) {
+                    const uint64_t *keys, int m, int steps, int episodes, int64_t limit,
+                    const float *noise, const int64_t *forced, float *samples, float *value,
+                    float *next_value, uint8_t *finished, int64_t *since, double *ended,
+                    int32_t *count, int32_t *taken) {
     const long o = 4, features = o + 1 + 3, size = (long)steps * m;
     const int c = net->chains - 1, l = net->chain[c].layers - 1;
     const int at_value = c ? 0 : policy->outputs;
@@ -1118,6 +1121,7 @@ int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float
         prepare(net, row, &s.weights);
         observe(m, own, obs);
         count[a] = 0;
+        taken[a] = steps;
         for (int t = 0; t <= steps; t++) {
             const long at = a * size + (long)t * m;
             const int is_last = t == steps;
@@ -1138,7 +1142,8 @@ int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float
             if (is_last) break;
             int is_cut = 0;
             for (int j = 0; j < m; j++) {
-                const int over = cartpole_step(physics + 5 * a, own + j * o, chosen[j]);
+                const int64_t action = forced && forced[at + j] >= 0 ? forced[at + j] : chosen[j];
+                const int over = cartpole_step(physics + 5 * a, own + j * o, action);
                 const int64_t age = ++elapsed[a * m + j];
                 const int cut = !over && limit && age >= limit;
                 returns[a * m + j] += 1.0;
@@ -1166,6 +1171,10 @@ int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float
                 }
             }
             observe(m, own, obs);
+            if (episodes && count[a] >= episodes) {
+                taken[a] = t + 1;
+                break;
+            }
         }
     }
     free(memory);

@@ -351,6 +351,8 @@ class Engine:
         resets: Streams,
         noise: Vector,
         limit: int,
+        episodes: int = 0,
+        forced: NDArray[np.int64] | None = None,
     ) -> tuple[
         Vector,
         Vector,
@@ -369,10 +371,14 @@ class Engine:
             resets: streams of first states.
             noise: `(b, steps, 1, m)`.
             limit: steps of an episode, 0 for no limit.
+            episodes: after which the rollout stops, of one agent; 0: after all steps.
+            forced: `(b, steps, m)` actions that the environment takes in place of the agents' own;
+                -1 for their own.
 
         Returns:
             samples, reward, value, next value, finished, elapsed, returns.
         """
+        assert not episodes or len(rows) == 1, "agents would stop at different steps"
         b, steps, _, m = noise.shape
         samples = self.samples(b, steps * m)
         reward = np.ones((b, steps, m), dtype=np.float32)
@@ -380,6 +386,7 @@ class Engine:
         finished = np.empty((b, steps, m), dtype=np.bool_)
         elapsed = np.empty((b, steps, m), dtype=np.int64)
         ended, count = np.empty((b, steps * m)), np.empty(b, dtype=np.int32)
+        taken = np.empty(b, dtype=np.int32)
         self._call(
             "cartpole",
             byref(self._net),
@@ -393,15 +400,28 @@ class Engine:
             _at(np.ascontiguousarray(resets.keys, dtype=np.uint64), np.uint64),
             m,
             steps,
+            episodes,
             limit,
-            *map(_at, (noise, samples, value, next_value)),
+            _at(noise),
+            None if forced is None else _at(forced, np.int64),
+            *map(_at, (samples, value, next_value)),
             _at(finished, np.bool_),
             _at(elapsed, np.int64),
             _at(ended, np.float64),
             _at(count, np.int32),
+            _at(taken, np.int32),
         )
         returns = [row[:found].tolist() for row, found in zip(ended, count.tolist(), strict=True)]
-        return samples, reward, value, next_value, finished, elapsed, returns
+        last = int(taken[0])
+        return (
+            samples[:, : last * m],
+            reward[:, :last],
+            value[:, :last],
+            next_value[:, :last],
+            finished[:, :last],
+            elapsed[:, :last],
+            returns,
+        )
 
     def episodes(
         self,
@@ -645,7 +665,7 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_values.argtypes = [at, at, i, at, i, at, i, at]
     found.engine_advantages.argtypes = [i] * 3 + [at] * 4 + [f] * 3 + [i, at]
     found.engine_advantages.restype = None
-    found.engine_cartpole.argtypes = [at, at, i] + [at] * 6 + [i, i, c_int64] + [at] * 8
+    found.engine_cartpole.argtypes = [at, at, i] + [at] * 6 + [i, i, i, c_int64] + [at] * 10
     found.engine_episodes.argtypes = [at, at, i, at, at, at, i, c_int64, at]
     found.engine_orthogonal.argtypes = [i, i, at]
     found.engine_orthogonal.restype = None

@@ -44,9 +44,11 @@ def by_setting(groups: Sequence[Group]) -> Drawing | None:
 
     Of runs without returns it is the error. Where runs have a target, a second panel shows the
     rounds until it. There is no figure of groups that differ in their mode or name alone, or in
-    more keys.
+    more keys, or of which some go by names that say something else.
     """
     keys = [*groups[0].settings]
+    if any([*g.settings] != keys for g in groups):
+        return None
     if len(groups) < 2 or not 1 <= len(keys) <= 2 or set(keys) <= set(_FAMILIAR):
         return None
     shown: list[_Shown] = []

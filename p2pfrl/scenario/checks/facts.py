@@ -284,6 +284,9 @@ def _of_learner(scenario: Scenario, stack: Stack) -> Iterator[tuple[Need, Broken
         yield Need.GRADIENTS, Broken(None, f"{learner} gives none")
     if not traits.takes_corrections:
         yield Need.GRADIENT_STEPS, Broken(None, f"{learner} takes none")
+    if not traits.takes_episodes:
+        fix = "use reinforce, ppo or a2c, and set learner.episodes"
+        yield Need.EPISODES, Broken(None, fix)
     if not traits.takes_guides:
         yield Need.POLICY, Broken(None, f"{learner} has none; use ppo, a2c or reinforce")
     if not traits.rate:
