@@ -205,16 +205,16 @@ def _numbers(content: bytes) -> Table | None:
     Numpy is six times as fast as Python's `csv`. A column is of whole numbers if its first cell is
     one. Where that is not so in all rows, numpy refuses the table, as everything that is not plain.
     """
-    first, _, rest = content.partition(b"\n")
-    cells = rest.partition(b"\n")[0].removesuffix(b"\r").split(b",")
-    names = first.decode().removesuffix("\r").split(",")
+    start = content.find(b"\n") + 1
+    second = content.find(b"\n", start)
+    cells = content[start : second if second > 0 else len(content)].removesuffix(b"\r").split(b",")
+    names = content[: max(0, start - 1)].decode().removesuffix("\r").split(",")
     is_plain = not any(sign in content for sign in (b'"', b"\n\n", b"\n\r", b"\n+", b",+"))
     if not cells[0] or not is_plain or len(set(names)) != len(cells) or len(names) != len(cells):
         return None
     whole = [cell.removeprefix(b"-").isdigit() for cell in cells]
     kinds = np.dtype([(str(i), "i8" if w else "f8") for i, w in enumerate(whole)])
     parts: list[NDArray[Any]] = []
-    start = len(first) + 1
     while start < len(content):
         end = content.find(b"\n", min(start + _PIECE, len(content)) - 1) + 1 or len(content)
         with warnings.catch_warnings():
