@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -241,11 +242,13 @@ class Deployed:
         }
         share = self._progress.share(now)
         count = len(parts.processes)
-        state = (
-            f"{running} of {count} processes running" if running else states[0] if states else ""
-        )
+        state = f"{running} of {count} processes running"
         if running == count:
             state = "running"
+        elif not running:
+            ways = Counter(states)
+            one = next(iter(ways), "")
+            state = one if len(ways) < 2 else ", ".join(f"{n} {s}" for s, n in ways.items())
         return {
             "kind": "peers",
             "name": scenario.get("name", self._name),

@@ -106,19 +106,22 @@ class _Known:
 
 
 def traffic(processes: Sequence[Mapping[str, Any]]) -> Traffic:
-    """Return the last messages and activities of the processes that run, or of all if none runs.
+    """Return the last messages and activities of the processes that run.
 
+    If none runs, there are no messages, and the activities of those that were there to the end.
     A message without a known arrival is on its way if its receiver has written a status since; it
     is lost if that was long after.
     """
     told = [p for p in processes if p.get("latest") and p.get("time") and p.get("agents")]
-    told = [p for p in told if p.get("state") == "running"] or told
+    running = [p for p in told if p.get("state") == "running"]
+    end = max((float(p["time"]) for p in told), default=0.0)
+    told = running or [p for p in told if end - float(p["time"]) < _FLYING]
     begins = [float(p["time"]) - float(p["seconds"]) for p in told]
     known = _Known()
     for process, begin in zip(told, begins, strict=True):
         known.add(process, begin - min(begins))
     messages = [known.message(key) for key in sorted(known.sent.keys() | known.arrived.keys())]
-    found = sorted(m for m in messages if m is not None and m[0] >= known.begin)
+    found = sorted(m for m in messages if m is not None and m[0] >= known.begin and running)
     step = max(1.0, len(found) / MOST)
     return Traffic(
         [found[int(place * step)] for place in range(min(len(found), MOST))],
