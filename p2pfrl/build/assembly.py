@@ -30,6 +30,7 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder, Encoder
 from p2pfrl.exchange.attacks.base import View
 from p2pfrl.exchange.outbox import Hiding
+from p2pfrl.exchange.payloads.base import Payload
 from p2pfrl.exchange.privacy.base import Privacy
 from p2pfrl.exchange.privacy.ledger import Ledger, simulated
 from p2pfrl.exchange.scores import SCORES
@@ -352,6 +353,13 @@ class Assembly:
             return circle_of(self.scenario, self.keyring, agent, self._row)
         unit = float(self.plan.stack.traits.min_steps)
         return member_of(self.scenario, self.keyring, agent, incarnation, unit)
+
+    @property
+    def sends_all(self) -> bool:
+        """Whether the vector that a round ends with is all that an agent has learned."""
+        layout, payload = self.learning.stack.layout, type(self.plan.payload)
+        is_written = payload.write is Payload.write and self.scenario.learner.moments != "average"
+        return is_written and set(self.plan.parts) == set(layout.parts)
 
     def _model(self, trainer: Trainer, agent: int) -> Model:
         moments = self.scenario.learner.moments

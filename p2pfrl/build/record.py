@@ -23,10 +23,10 @@ from p2pfrl.core.resources import Resources
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import LOWEST_ID, MOST_STANDBYS, is_standby, name_of
 from p2pfrl.core.units import SECOND
+from p2pfrl.results.agent_table import AgentTable
 from p2pfrl.results.fairness import fairness
 from p2pfrl.results.groups import final
 from p2pfrl.results.record import (
-    AGENT_COUNTS,
     AGENTS,
     BYZANTINE,
     DRAWN,
@@ -203,13 +203,9 @@ def _columns(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
 
 
 def _agent_columns(
-    rows: Sequence[Row], physics: dict[str, NDArray[np.float64]]
+    rows: AgentTable, physics: dict[str, NDArray[np.float64]]
 ) -> dict[str, NDArray[Any]]:
-    names = dict.fromkeys((*AGENTS, *(name for row in rows for name in row)))
-    table: dict[str, NDArray[Any]] = {}
-    for name in names:
-        kind = np.int64 if name in AGENT_COUNTS else np.float64
-        table[name] = np.array([row.get(name, np.nan) for row in rows], dtype=kind)
+    table = rows.columns()
     own = {name: values[table["agent"]] for name, values in physics.items()} if rows else {}
     return (
         {name: table[name] for name in AGENTS}

@@ -22,9 +22,10 @@ from p2pfrl.core.state import State
 from p2pfrl.core.types import COORDINATOR, Frame, Scores, Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.exchange.privacy.ledger import Ledger
+from p2pfrl.learning.learners.base import Evaluator, Objective
 from p2pfrl.learning.meetings import whole_worlds
 from p2pfrl.learning.trainer import Trainer
-from p2pfrl.results.recorder import Recorder, Row
+from p2pfrl.results.recorder import Recorder, Row, Rows
 from p2pfrl.scenario import Scenario
 from p2pfrl.simulator.digest import MIX, Log
 from p2pfrl.simulator.links import Jittered, Latency, PerEdge, PerLink, drawn
@@ -35,17 +36,31 @@ from p2pfrl.simulator.simulation import Simulation
 
 
 class StackJudge:
-    """The learner, as the recorder uses it."""
+    """The learner, as the recorder uses it.
 
-    def __init__(self, trainer: Trainer) -> None:
+    Args:
+        trainer: has the numbers.
+        has_all: whether the vector with which a round ends is all that the agent has learned.
+    """
+
+    def __init__(self, trainer: Trainer, *, has_all: bool = False) -> None:
         self._trainer = trainer
+        self._has_all = has_all
         stack = trainer.stack
-        self.error = stack.objective.error
+        self._dtype = np.dtype(stack.layout.dtype)
+        self._has_error = type(stack.objective).error is not Objective.error
+        self._has_divergence = type(stack.evaluator).divergence is not Evaluator.divergence
         self.average = stack.evaluator.average
 
-    def parameters(self, agent: int) -> Vector:
-        """Return a copy of the agent's row."""
-        return self._trainer.read(agent).copy()
+    def parameters(self, agent: int, shared: Vector | None) -> Vector:
+        """Return the vector that the agent goes on with, or a copy of its row."""
+        if shared is not None and self._has_all and shared.dtype == self._dtype:
+            return shared
+        return self._trainer.stack.layout.pack(self._trainer.read(agent))
+
+    def error(self, parameters: Rows) -> tuple[float, float] | None:
+        """Return objective and error of `(b, stride)` parameters, or None if unknown."""
+        return self._trainer.stack.objective.error(parameters()) if self._has_error else None
 
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
@@ -70,11 +85,15 @@ class StackJudge:
         returns = dict(zip(everyone, found.tolist(), strict=True))
         return np.array([returns[agent] for agent in agents])
 
-    def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
+    def divergence(self, agents: Sequence[int], parameters: Rows) -> float | None:
         """Return the mean KL divergence of the policies from that of the mean parameters."""
-        rows = [self._trainer.row(agent) for agent in agents]
-        state = {name: values[rows] for name, values in self._trainer.state.items()}
-        return self._trainer.stack.evaluator.divergence(agents, parameters, state)
+        if not self._has_divergence:
+            return None
+        state = dict(self._trainer.state)
+        if len(agents) < len(self._trainer.agents):
+            rows = [self._trainer.row(agent) for agent in agents]
+            state = {name: values[rows] for name, values in state.items()}
+        return self._trainer.stack.evaluator.divergence(agents, parameters(), state)
 
 
 @dataclass(frozen=True)
@@ -290,7 +309,7 @@ def _recorder(
         layout=assembly.learning.stack.layout,
         agents=scenario.agents,
         start=trainer.parameters,
-        judge=StackJudge(trainer),
+        judge=StackJudge(trainer, has_all=assembly.sends_all),
         now=lambda: loop.now,
         every=scenario.evaluation.every,
         episodes=scenario.evaluation.episodes if scenario.environment else 0,

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from p2pfrl.build.assembly import Assembly
-from p2pfrl.core.parameters import Vector
+from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.deploy.entries import Applied, Entry, Excused
@@ -22,7 +22,7 @@ from p2pfrl.deploy.projection import Projection
 from p2pfrl.exchange.privacy.ledger import Charge
 from p2pfrl.learning.learners.base import Evaluator, Objective
 from p2pfrl.results.record import FAILURE
-from p2pfrl.results.recorder import Recorder, Row
+from p2pfrl.results.recorder import Recorder, Row, Rows
 
 _Event = tuple[int, int, int, Callable[[], object]]
 """Time, agent, rank among simultaneous events of the agent, and the function that applies it."""
@@ -34,21 +34,27 @@ class Logged:
 
     Args:
         rows: `(n, stride)`, the start parameters or their projections.
+        layout: of the rows.
         objective: objective of the learner; an empty one for projections.
         evaluator: evaluator of the learner; an empty one for projections.
     """
 
-    def __init__(self, rows: Vector, objective: Objective, evaluator: Evaluator) -> None:
+    def __init__(
+        self, rows: Vector, layout: Layout, objective: Objective, evaluator: Evaluator
+    ) -> None:
         self.rows = rows
-        self.error, self.evaluate = objective.error, evaluator.evaluate
-        self.average = evaluator.average
+        self._layout, self._error = layout, objective.error
+        self.evaluate, self.average = evaluator.evaluate, evaluator.average
 
-    def parameters(self, agent: int) -> Vector:
+    def parameters(self, agent: int, shared: Vector | None) -> Vector:
         """Return a copy of the agent's row."""
-        row: Vector = self.rows[agent].copy()
-        return row
+        return self._layout.pack(self.rows[agent])
 
-    def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
+    def error(self, parameters: Rows) -> tuple[float, float] | None:
+        """Return objective and error of `(b, stride)` parameters, or None if unknown."""
+        return self._error(parameters())
+
+    def divergence(self, agents: Sequence[int], parameters: Rows) -> float | None:
         """Return None, because observations are not logged."""
         return None
 
@@ -150,6 +156,7 @@ class Replay:
             start = np.array([projection.parameters(row) for row in packed])
         self._judge = Logged(
             start.copy(),
+            self._layout,
             Objective() if projection else stack.objective,
             Evaluator() if projection else stack.evaluator,
         )

@@ -145,7 +145,7 @@ class Checkpoints:
         for part in range(self._parts):
             rows = read(self._folder / f"rows-{part}.state", self._facts)
             world.recorder.rows += by_row(rows["rows"])
-            world.recorder.agent_rows += by_row(rows["agents"])
+            world.recorder.agent_rows.restore(rows["agents"])
         self._rows, self._agent_rows = state["rows"]
         world.restore(state["world"], others)
         self._follow(world, file, state["events"])
@@ -199,7 +199,7 @@ class Checkpoints:
             raise RecordError(f"{self._folder / _EVENTS}: {error.strerror}") from error
         rows = {
             "rows": by_column(recorder.rows[self._rows :]),
-            "agents": by_column(recorder.agent_rows[self._agent_rows :]),
+            "agents": recorder.agent_rows.save(self._agent_rows),
         }
         write(self._folder / f"rows-{self._parts}.state", rows, self._facts)
         counts = len(recorder.rows), len(recorder.agent_rows)

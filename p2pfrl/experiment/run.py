@@ -432,8 +432,10 @@ def _record(
     scenario: Scenario, world: World, reason: str, wall: float, more: Mapping[str, Any]
 ) -> Record:
     recorder, (late, expired) = world.recorder, world.simulation.waited()
-    rows = recorder.current if recorder.stopped_at_row else world.trainer.parameters
-    parameters = world.assembly.learning.stack.layout.pack(rows)
+    layout = world.assembly.learning.stack.layout
+    parameters = (
+        recorder.parameters() if recorder.stopped_at_row else layout.pack(world.trainer.parameters)
+    )
     events = None
     if world.log.events is not None:
         events = tuple(Event(t, NAMES[kind], *rest) for t, kind, *rest in world.log.events)

@@ -19,7 +19,7 @@ from p2pfrl.core.errors import (
     ScenarioError,
     TopologyError,
 )
-from p2pfrl.core.state import pack, unpack
+from p2pfrl.core.state import State, pack, unpack
 from p2pfrl.experiment.run import watched
 from p2pfrl.fuzz.checks import CHECKS
 from p2pfrl.fuzz.watch import Check, ViolationError, Watch
@@ -63,7 +63,7 @@ class _Kept:
     text: str
     arrays: list[Any]
     rows: list[Any]
-    agent_rows: list[Any]
+    agent_rows: State
     events: int
 
     @classmethod
@@ -72,7 +72,7 @@ class _Kept:
         assert world.log.events is not None
         text, arrays = pack(world.save(others))
         recorder, copies = world.recorder, [array.copy() for array in arrays]
-        rows, agent_rows = list(recorder.rows), list(recorder.agent_rows)
+        rows, agent_rows = list(recorder.rows), recorder.agent_rows.save()
         return cls(text, copies, rows, agent_rows, len(world.log.events))
 
 
@@ -86,7 +86,7 @@ class _Resumed(Watch):
     def begins(self, world: World, others: Mapping[str, object]) -> None:
         super().begins(world, others)
         world.recorder.rows += self._kept.rows
-        world.recorder.agent_rows += self._kept.agent_rows
+        world.recorder.agent_rows.restore(self._kept.agent_rows)
 
 
 def execute(

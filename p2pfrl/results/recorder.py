@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +21,8 @@ from p2pfrl.core.state import State
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
-from p2pfrl.results.distances import Distances, Drift
+from p2pfrl.results.agent_table import AgentTable
+from p2pfrl.results.distances import Apart, Distances, Drift
 from p2pfrl.results.record import (
     BYZANTINE,
     EPSILON,
@@ -36,8 +38,14 @@ from p2pfrl.results.rounds import Entry, Progress, Rounds
 from p2pfrl.results.timeline import Timeline
 
 Row = dict[str, float]
+Rows = Callable[[], Vector]
+"""Makes the parameters `(b, stride)` of agents, where somebody asks for them."""
 Judged = dict[int, list[tuple[float, float]]]
 """Sender -> (distance, cosine) of all who judged its vector."""
+_PARTS = ("actor", "critic")
+"""Parts that have columns of their own."""
+_MOST_COMPARED = 256
+"""Number of agents up to which policies are compared."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +69,19 @@ class Judge(Protocol):
     The build binds it to the learner and the trainer.
     """
 
-    def parameters(self, agent: int) -> Vector:
-        """Return a copy of the agent's parameters, `(stride,)`."""
+    def parameters(self, agent: int, shared: Vector | None) -> Vector:
+        """Return the agent's parameters `(d,)`, which nobody writes to.
 
-    def error(self, parameters: Vector) -> tuple[float, float] | None:
+        Args:
+            agent: whose.
+            shared: `(k,)` the vector that a round ended with, which may be all of them; None if
+                there was none.
+        """
+
+    def error(self, parameters: Rows) -> tuple[float, float] | None:
         """Return objective and error of `(b, stride)` parameters, or None if unknown."""
 
-    def divergence(self, agents: Sequence[int], parameters: Vector) -> float | None:
+    def divergence(self, agents: Sequence[int], parameters: Rows) -> float | None:
         """Return the mean KL divergence of the policies from the policy of the mean parameters."""
 
     def evaluate(
@@ -84,10 +98,11 @@ class Recorder:
 
     Attributes:
         rows: rows of `metrics.csv`, in order.
-        agent_rows: rows of `agents.csv`, in order.
+        agent_rows: the rows of `agents.csv`, in order.
         staleness: number of messages applied at staleness 0, 1, ...
         traffic: totals of the network; set when there is one.
-        current: `(n, stride)` parameters of all agents at the end of their last complete round.
+        current: the parameters `(d,)` of every agent at the end of its last complete round. Nobody
+            writes to them, so they may be vectors that the agent holds, too.
         env_steps: environment steps of all agents.
         updates: rounds that have ended, summed over agents.
         stopped_at_row: whether `on_row` has ended the run.
@@ -142,10 +157,11 @@ class Recorder:
         self.honest = tuple(agent for agent in range(agents) if agent not in self.byzantine)
         self._is_honest = frozenset(self.honest)
         self.rows: list[Row] = []
-        self.agent_rows: list[Row] = []
+        self.agent_rows = AgentTable()
         self.staleness: list[int] = []
         self.traffic: Traffic
-        self.current = start.copy()
+        self._layout = layout
+        self.current = _vectors(layout.pack(start))
         self.env_steps = self.updates = 0
         self.stopped_at_row = False
         self.evaluation: Evaluation | None = None
@@ -160,11 +176,11 @@ class Recorder:
         self._rounds = Rounds(agents)
         self._progress = [Progress() for _ in range(agents)]
         self._timeline = Timeline(now)
-        self._distances = Distances(layout, parts)
+        self._distances = Distances(layout, parts, _PARTS)
         self._drift = Drift(len(self.honest))
         self._drift_of_all = Drift(agents)  # beside it, where there are Byzantine agents
         self._ticks = _Ticks()
-        self.initial_distance = self._distances.of(self.current, self.honest)[1]
+        self.initial_distance = self._distances.of(self._of(self.honest)).consensus
 
     @property
     def intervals(self) -> list[Interval]:
@@ -194,7 +210,7 @@ class Recorder:
             self.applied(agent, tau)
         # An asynchronous run has no common rounds, so all moves between two rows count together.
         self._moved(agent, round if self._tick is None else 0, before, after)
-        self._end_round(agent, round)
+        self._end_round(agent, round, after)
 
     def sending(self, agent: int, round: int) -> None:
         """Nothing is recorded of it."""
@@ -367,8 +383,12 @@ class Recorder:
 
     def of_all(self) -> tuple[float, float]:
         """Return consensus distance and mean drift over all agents, Byzantine ones included."""
-        distance = self._distances.of(self.current, range(self._n))[1]
+        distance = self._distances.of(self.current).consensus
         return distance, self._drift_of_all.norm if self._mixes else float("nan")
+
+    def parameters(self) -> Vector:
+        """Return the parameters `(n, d)` of all agents at the end of their last complete round."""
+        return np.stack(self.current)
 
     def save(self) -> State:
         """Return the state without `rows` and `agent_rows`, which only grow.
@@ -393,7 +413,7 @@ class Recorder:
     def restore(self, state: State) -> None:
         """Restore a state that `save` returned."""
         self.staleness = list(state["staleness"])
-        self.current = state["current"].copy()
+        self.current = list(state["current"])
         self.env_steps, self.updates, self.stopped_at_row = state["counts"]
         self._rounds.restore(state["rounds"])
         self._progress = [Progress.of(own) for own in state["progress"]]
@@ -408,14 +428,15 @@ class Recorder:
 
     # Rows.
 
-    def _end_round(self, agent: int, round: int) -> None:
+    def _end_round(self, agent: int, round: int, shared: Vector | None = None) -> None:
         most = self._ticks.max_updates
         if most is not None and self.updates >= most:
             return  # updates that end at the same time as the last one do not count
         self.updates += 1
         sent = self.traffic.bytes_by.get(agent, 0)
         spent = 0.0 if self._epsilon is None else self._epsilon(agent, round)
-        entry = self._progress[agent].entry(self._judge.parameters(agent), self._now(), sent, spent)
+        parameters = self._judge.parameters(agent, shared)
+        entry = self._progress[agent].entry(parameters, self._now(), sent, spent)
         # An entry waits until its round is complete, so that a row never mixes two rounds. A late
         # agent's round has its row already: the entry then only updates the current parameters.
         if self._tick is not None or round < self._rounds.row:
@@ -438,8 +459,9 @@ class Recorder:
         return (sum(self.staleness) if self._counts_applied else self.updates) // self._n
 
     def _settle(self, agent: int, entry: Entry) -> None:
+        assert entry.parameters is not None
+        self.current[agent], entry.parameters = entry.parameters, None
         self._progress[agent].latest = entry
-        self.current[agent] = entry.parameters
 
     def _advance(self) -> None:
         """Write the rows of all rounds that are complete."""
@@ -457,8 +479,9 @@ class Recorder:
         self._drift.close(closed)
         self._drift_of_all.close(closed)
         round = self._rounds.row if self._tick is None else self._count_of_rounds()
-        disagreements, distance = self._distances.of(self.current, present)
-        row = self._row(round, now, present, distance)
+        vectors = self._of(present)
+        distances = self._distances.of(vectors)
+        row = self._row(round, now, present, distances)
         row["active"] = len(alive) if active is None else active
         # Several rows of an asynchronous run can have the same round; only the first is evaluated.
         is_due = bool(self._episodes and round) and round % self._every == 0
@@ -469,32 +492,69 @@ class Recorder:
         if self._judged is not None:
             judged = self._judged.pop(self._rounds.row - 1 if self._tick is None else 0, {})
         others = [i for i in alive if i not in self._is_honest] if present is not alive else []
-        apart = dict(zip(present, disagreements, strict=True))
-        apart.update(
-            zip(others, self._distances.to_mean(self.current, present, others), strict=True)
-        )
-        for agent in alive:
-            entry, own = self._progress[agent].latest, apart[agent]
-            if entry is not None:
-                more = {
-                    **self._energy(agent, entry),
-                    **self._spent([entry]),
-                    **_suspicion(judged, agent),
-                }
-                if self.byzantine:
-                    more |= {BYZANTINE: float(agent not in self._is_honest)}
-                self.agent_rows.append({**_agent_row(round, agent, own, entry), **more})
+        apart = dict(zip(present, distances.own, strict=True))
+        if others:
+            apart.update(
+                zip(others, self._distances.to_mean(vectors, self._of(others)), strict=True)
+            )
+        self._write_agents(round, alive, apart, judged)
         if self._on_row(row):
             self.stopped_at_row = True
 
-    def _row(self, round: int, now: int, alive: Sequence[int], distance: float) -> Row:
+    def _write_agents(
+        self, round: int, agents: Sequence[int], apart: Mapping[int, float], judged: Judged | None
+    ) -> None:
+        """Write the rows of those of `agents` that have ended a round."""
+        latest = ((agent, self._progress[agent].latest) for agent in agents)
+        there = [(agent, entry) for agent, entry in latest if entry is not None]
+        if not there:
+            return
+        entries = [entry for _, entry in there]
+        ids = [agent for agent, _ in there]
+        columns: dict[str, Sequence[float]] = {
+            "round": [round] * len(there),
+            "agent": ids,
+            "virtual_seconds": [entry.time / SECOND for entry in entries],
+            "return": [entry.returns for entry in entries],
+            "episodes": [entry.episodes for entry in entries],
+            "loss": [entry.loss for entry in entries],
+            "disagreement": [apart[agent] for agent in ids],
+            "bytes_sent": [entry.bytes_sent for entry in entries],
+            "staleness": [entry.staleness for entry in entries],
+            **_measures(entries[:1], entries),
+        }
+        if self._resources is not None:
+            columns[STEPS] = [entry.env_steps for entry in entries]
+            if self._resources.uses_energy:
+                columns[JOULES] = [self._joules(*own) for own in there]
+        if self._epsilon is not None:
+            columns[EPSILON] = [entry.epsilon for entry in entries]
+        if judged is not None:
+            medians = [_suspicion(judged, agent) for agent in ids]
+            columns |= dict(zip(SUSPICION, zip(*medians, strict=True), strict=True))
+        if self.byzantine:
+            columns[BYZANTINE] = [int(agent not in self._is_honest) for agent in ids]
+        self.agent_rows.add(columns | _measures(entries, entries))
+
+    def _of(self, agents: Sequence[int]) -> Sequence[Vector]:
+        """Return the current parameters of some agents."""
+        return self.current if len(agents) == self._n else [self.current[i] for i in agents]
+
+    def _rows_of(self, agents: Sequence[int]) -> Vector:
+        """Return the current parameters of some agents as new rows, `(b, stride)`."""
+        rows = self._layout.zeros(len(agents))
+        self._layout.unpack(np.stack(self._of(agents)), rows)
+        return rows
+
+    def _row(self, round: int, now: int, alive: Sequence[int], distances: Apart) -> Row:
         """Return a row of metrics over the agents that are alive."""
         entries = [own.latest for own in self._progress]
         there = [entry for i in alive if (entry := entries[i]) is not None]
         known = np.array([e.returns for e in there if np.isfinite(e.returns)])
         lags = [e.staleness for e in there if e.staleness == e.staleness]
-        error = self._judge.error(self.current[alive])
-        kl = self._judge.divergence(alive, self.current[alive]) if len(alive) <= 256 else None
+        rows = cache(partial(self._rows_of, alive))
+        error = self._judge.error(rows)
+        kl = self._judge.divergence(alive, rows) if len(alive) <= _MOST_COMPARED else None
         nan = float("nan")
         return {
             "round": round,
@@ -505,9 +565,8 @@ class Recorder:
             "return_max": float(known.max()) if known.size else nan,
             "objective": error[0] if error else nan,
             "error": error[1] if error else nan,
-            "consensus_distance": distance,
-            "consensus_actor": self._distances.of_part("actor", self.current, alive),
-            "consensus_critic": self._distances.of_part("critic", self.current, alive),
+            "consensus_distance": distances.consensus,
+            **{f"consensus_{part}": distances.parts.get(part, nan) for part in _PARTS},
             "policy_kl": nan if kl is None else kl,
             "mean_drift": self._drift.norm if self._mixes else nan,
             "bytes_sent": self.traffic.bytes_sent,
@@ -520,21 +579,17 @@ class Recorder:
             **self._spent(entries),
         }
 
-    def _energy(self, agent: int, entry: Entry) -> Row:
-        """Return columns with the steps of an agent, and the joules that it has used, if any."""
-        if self._resources is None:
-            return {}
-        row: Row = {STEPS: entry.env_steps}
-        if self._resources.uses_energy:
-            row[JOULES] = self._resources.joules(agent, entry.env_steps, entry.bytes_sent)
-        return row
+    def _joules(self, agent: int, entry: Entry) -> float:
+        """Return the joules that an agent has used."""
+        assert self._resources is not None
+        return self._resources.joules(agent, entry.env_steps, entry.bytes_sent)
 
     def _energy_of_all(self, entries: Sequence[Entry | None]) -> Row:
         """Return the column with the joules that all agents have used."""
         if self._resources is None or not self._resources.uses_energy:
             return {}
-        used = [self._energy(i, entry) for i, entry in enumerate(entries) if entry is not None]
-        return {JOULES: sum(row[JOULES] for row in used)}
+        used = [self._joules(i, entry) for i, entry in enumerate(entries) if entry is not None]
+        return {JOULES: sum(used)}
 
     def _spent(self, entries: Sequence[Entry | None]) -> Row:
         """Return the column with the largest epsilon of the agents."""
@@ -546,7 +601,7 @@ class Recorder:
 
     def _evaluation(self, agents: Sequence[int]) -> Row:
         """Evaluate each agent's own model, and the mean model in each agent's environment."""
-        chosen = self.current[list(agents)]
+        chosen = self._rows_of(agents)
         own = self._judge.evaluate(agents, chosen, self._episodes, len(self.rows))
         if own is None:
             return {}
@@ -576,31 +631,30 @@ class _Ticks:
         self.stop = stop
 
 
-def _agent_row(round: int, agent: int, disagreement: float, entry: Entry) -> Row:
-    """Return a row of one agent. The environment's own measures come last.
+def _vectors(rows: Vector) -> list[Vector]:
+    """Return the rows `(n, d)` as vectors; one for all where they are equal."""
+    is_equal = len(rows) > 1 and all(np.array_equal(row, rows[0]) for row in rows[1:])
+    return [rows[0].copy()] * len(rows) if is_equal else [row.copy() for row in rows]
+
+
+def _measures(named: Sequence[Entry], entries: Sequence[Entry]) -> dict[str, Sequence[float]]:
+    """Return the environments' own measures that `named` have, of all entries.
 
     A measure with the name of one of our columns has the prefix "measure.".
     """
+    names = dict.fromkeys(name for entry in named for name in entry.measures)
     return {
-        "round": round,
-        "agent": agent,
-        "virtual_seconds": entry.time / SECOND,
-        "return": entry.returns,
-        "episodes": entry.episodes,
-        "loss": entry.loss,
-        "disagreement": disagreement,
-        "bytes_sent": entry.bytes_sent,
-        "staleness": entry.staleness,
-        **{apart(name, _is_ours): value for name, value in entry.measures.items()},
+        apart(name, _is_ours): [entry.measures.get(name, np.nan) for entry in entries]
+        for name in names
     }
 
 
-def _suspicion(judged: Judged | None, agent: int) -> Row:
-    """Return columns with the medians over all who judged an agent."""
-    if judged is None:
-        return {}
-    found = np.median(judged[agent], axis=0) if agent in judged else (np.nan, np.nan)
-    return dict(zip(SUSPICION, map(float, found), strict=True))
+def _suspicion(judged: Judged, agent: int) -> tuple[float, float]:
+    """Return the medians over all who judged an agent."""
+    if agent not in judged:
+        return np.nan, np.nan
+    distance, cosine = map(float, np.median(judged[agent], axis=0))
+    return distance, cosine
 
 
 def _is_ours(name: str) -> bool:

@@ -19,9 +19,13 @@ EPISODES = 20
 
 @dataclass(slots=True)
 class Entry:
-    """Numbers of one agent at the end of one of its rounds."""
+    """Numbers of one agent at the end of one of its rounds.
 
-    parameters: Vector
+    Attributes:
+        parameters: `(d,)`; None once the recorder has them.
+    """
+
+    parameters: Vector | None
     time: int
     returns: float
     episodes: int

@@ -15,8 +15,9 @@ from typing import BinaryIO
 import numpy as np
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.results.agent_table import AgentTable
 from p2pfrl.results.files import Table, encode_csv
-from p2pfrl.results.record import AGENT_COUNTS, AGENTS, COUNTS
+from p2pfrl.results.record import AGENT_COUNTS, COUNTS
 
 Rows = Sequence[Mapping[str, float]]
 PERIOD = 1.0
@@ -45,7 +46,7 @@ class Stream:
         self._folder, self._scenario, self._writes, self._now = folder, scenario, writes, now
         self._tables = (
             _GrowingTable(folder / "metrics.csv"),
-            _GrowingTable(folder / "agents.csv", AGENTS, AGENT_COUNTS),
+            _GrowingTable(folder / "agents.csv", AGENT_COUNTS),
         )
         self._due = 0.0
         self._is_open = self._has_begun = False
@@ -56,13 +57,13 @@ class Stream:
         self._has_begun = False
         self._try(lambda: None)
 
-    def write(self, rows: Rows, agents: Rows) -> None:
+    def write(self, rows: Rows, agents: AgentTable) -> None:
         """Write the rows that are new, unless the last write was a moment ago."""
         if self._is_open and self._now() >= self._due:
             self._try(lambda: self._write(rows, agents))
             self._due = self._now() + PERIOD
 
-    def close(self, rows: Rows, agents: Rows) -> None:
+    def close(self, rows: Rows, agents: AgentTable) -> None:
         """Write the rows that are new and close the files."""
         if self._is_open:
             with suppress(RecordError):  # the record has all rows
@@ -76,9 +77,10 @@ class Stream:
         for table in self._tables:
             table.begin()
 
-    def _write(self, rows: Rows, agents: Rows) -> None:
-        for table, all_rows in zip(self._tables, (rows, agents), strict=True):
-            table.write(all_rows)
+    def _write(self, rows: Rows, agents: AgentTable) -> None:
+        metrics, own = self._tables
+        metrics.write(len(rows), lambda first: _columns(rows[first:]))
+        own.write(len(agents), agents.columns)
 
     def _try(self, write: Callable[[], None]) -> None:
         def attempt() -> None:
@@ -100,7 +102,6 @@ class _GrowingTable:
 
     Attributes:
         path: the file.
-        columns: its first columns; those of its first rows follow.
         counts: columns with whole numbers.
         file: the open file.
         header: all columns, when there were rows.
@@ -109,7 +110,6 @@ class _GrowingTable:
     """
 
     path: Path
-    columns: tuple[str, ...] = ()
     counts: tuple[str, ...] = COUNTS
     file: BinaryIO | None = None
     header: tuple[str, ...] = ()
@@ -121,23 +121,24 @@ class _GrowingTable:
         self.file, self.header, self.written = self.path.open("wb"), (), 0
         self.size = 0
 
-    def write(self, rows: Rows) -> None:
-        """Append the rows that are not yet in the file."""
-        new, is_first = rows[self.written :], not self.written
-        if not new:
+    def write(self, rows: int, columns: Callable[[int], Table]) -> None:
+        """Append the rows that are not yet in the file.
+
+        Args:
+            rows: how many there are.
+            columns: returns the columns of those from a row on.
+        """
+        is_first = not self.written
+        if rows == self.written:
             return
         if self.file is None:  # the last write failed, perhaps within a row
             self.file = self.path.open("r+b")
             self.file.truncate(self.size)
             self.file.seek(self.size)
+        table = columns(self.written)
         if is_first:
-            names = dict.fromkeys((*self.columns, *(name for row in new for name in row)))
-            self.header = tuple(names)
-        table: Table = {
-            name: np.array([row.get(name, np.nan) for row in new], dtype=np.float64)
-            for name in self.header
-        }
-        content = encode_csv(table, self.counts)
+            self.header = tuple(table)
+        content = encode_csv({name: table[name] for name in self.header}, self.counts)
         lines = content if is_first else content.partition(b"\n")[2]
         try:
             self.file.write(lines)
@@ -145,7 +146,7 @@ class _GrowingTable:
         except OSError:
             self.end()
             raise
-        self.written = len(rows)
+        self.written = rows
         self.size += len(lines)
 
     def end(self) -> None:
@@ -154,3 +155,8 @@ class _GrowingTable:
             with suppress(OSError):
                 self.file.close()
             self.file = None
+
+
+def _columns(rows: Rows) -> Table:
+    """Return rows as columns; the names are those of the first row."""
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}

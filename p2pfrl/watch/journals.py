@@ -121,7 +121,7 @@ class Journals:
         known = [value for value in returns.values() if math.isfinite(value)]
         distance, nan = math.nan, math.nan
         if len({len(vector) for vector in vectors.values()}) == 1 and len(vectors[agents[0]]):
-            apart, distance = distances(np.stack(list(vectors.values())), range(len(agents)))
+            apart, distance = distances(np.stack(list(vectors.values())))
             self.disagreement = dict(zip(agents, apart, strict=True))
         spread = (sum(known) / len(known), min(known), max(known)) if known else (nan, nan, nan)
         return [round + 1.0, seconds, *spread, distance]

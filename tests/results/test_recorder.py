@@ -19,7 +19,7 @@ def rows_in_order(seed: int, agents: int) -> tuple[list[dict[str, float]], Vecto
     Agents finish in an order drawn from `seed`.
     """
     layout = Layout((Tensor("actor.w", (64,)),), "float64")
-    judge = Logged(layout.zeros(agents), Objective(), Evaluator())
+    judge = Logged(layout.zeros(agents), layout, Objective(), Evaluator())
     recorder = Recorder(
         layout=layout,
         agents=agents,

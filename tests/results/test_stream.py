@@ -22,6 +22,7 @@ from p2pfrl.commands.lan import _SHOWN, _print
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.writes import Writes, strictly
 from p2pfrl.deploy.status import Status, statuses, stop, write_failure
+from p2pfrl.results.agent_table import AgentTable
 from p2pfrl.results.record import FAILURE, save
 from p2pfrl.results.stream import PERIOD, Stream
 
@@ -70,12 +71,12 @@ def test_streamed_rows_are_those_of_the_record(tmp_path: Path) -> None:
     times = iter([0.0, 0.0, PERIOD / 2, 2 * PERIOD, 2 * PERIOD])
     stream = Stream(tmp_path / "new", record.scenario, strictly, now=lambda: next(times))
     stream.begin()
-    stream.write(found[:1], [])
-    stream.write(found[:2], [])
+    stream.write(found[:1], AgentTable())
+    stream.write(found[:2], AgentTable())
     assert len(rows(tmp_path / "new/metrics.csv")) == 1
-    stream.write(found[:3], [])
+    stream.write(found[:3], AgentTable())
     assert len(rows(tmp_path / "new/metrics.csv")) == 3
-    stream.close(found, [])
+    stream.close(found, AgentTable())
     assert (tmp_path / "new/metrics.csv").read_bytes() == (
         tmp_path / "run/metrics.csv"
     ).read_bytes()
@@ -135,14 +136,14 @@ def test_rows_that_did_not_fit_on_the_disk_are_written_when_they_do(tmp_path: Pa
     stream = Stream(tmp_path, "agents = 2\n", writes, now=lambda: float(next(now)))
     stream.begin()
     rows = [{"round": float(number)} for number in range(1, 10)]
-    stream.write(rows[:2], [])
+    stream.write(rows[:2], AgentTable())
     table = stream._tables[0]
     for _ in range(2):
         table.file = table.file or table.path.open("ab")
         table.file = Full(table.file)  # type: ignore[assignment, arg-type]
-        stream.write(rows[:5], [])
-    stream.write(rows[:7], [])
-    stream.close(rows, [])
+        stream.write(rows[:5], AgentTable())
+    stream.write(rows[:7], AgentTable())
+    stream.close(rows, AgentTable())
     assert (tmp_path / "metrics.csv").read_text().split() == ["round", *"123456789"]
     assert said == [
         f"{tmp_path}: rows of the run cannot be written: No space left on device; the run goes on, and rows are "
@@ -159,8 +160,8 @@ def test_a_run_that_stops_at_a_full_disk_says_how_to_go_on(
     scenario = p2pfrl.load(write_scenario(tmp_path), {"checkpoint.on_error": "stop"})
     p2pfrl.run(scenario, out=tmp_path / "whole")
 
-    def write(self: object, rows: list[object]) -> None:
-        if len(rows) > 2:
+    def write(self: object, rows: int, columns: object) -> None:
+        if rows > 2:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("p2pfrl.results.stream.PERIOD", 0.0)

@@ -33,7 +33,7 @@ def test_rounds_of_pages_add_up_to_the_distance_of_all_agents(is_merged: bool) -
     shares = [merged(share) if is_merged else share for share in told(1, rows)]
     joined = Joined()
     [row] = joined.add([[share] for share in shares])
-    apart, distance = distances(rows, range(N))
+    apart, distance = distances(rows)
     known = [float(agent) for agent in range(N) if agent != 4]
     assert row[:5] == [1.0, 4.0, pytest.approx(np.mean(known)), 0.0, float(N - 1)]
     assert row[5] == pytest.approx(distance, rel=1e-6)
@@ -51,7 +51,7 @@ def test_distances_of_many_parameters_are_estimates() -> None:
     joined = Joined()
     [row] = joined.add([[share] for share in told(1, rows)])
     assert joined.is_projected
-    assert row[5] == pytest.approx(distances(rows, range(N))[1], rel=0.2)
+    assert row[5] == pytest.approx(distances(rows)[1], rel=0.2)
 
 
 def test_rows_wait_for_all_pages_that_are_there() -> None:

@@ -1,0 +1,64 @@
+"""The table of agents while a run runs: one column of numbers per name, which only grow.
+
+A row of ten numbers takes 80 bytes. As a dict of its own it would take over 500.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfrl.core.state import State
+from p2pfrl.results.record import AGENT_COUNTS, AGENTS
+
+
+class AgentTable:
+    """The rows of `agents.csv`, in order, as columns.
+
+    A column that comes later is nan in the rows before it. A name stands where the first row that
+    has it puts it, behind the columns that every table has.
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[str, array[Any]] = {name: _column(name) for name in AGENTS}
+        self._rows = 0
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self._rows
+
+    def add(self, columns: Mapping[str, Sequence[float]]) -> None:
+        """Append rows of agents, given as columns of equal length; columns may be missing."""
+        count = len(columns[AGENTS[0]])
+        for name, values in columns.items():
+            if name not in self._columns:
+                self._columns[name] = _column(name, self._rows)
+            self._columns[name].extend(values)
+        self._rows += count
+        for values in self._columns.values():
+            if len(values) < self._rows:
+                values.extend([np.nan] * count)
+
+    def columns(self, first: int = 0) -> dict[str, NDArray[Any]]:
+        """Return all columns as new arrays, without the rows before `first`."""
+        return {name: np.array(values[first:]) for name, values in self._columns.items()}
+
+    def save(self, first: int = 0) -> State:
+        """Return the rows from `first` on."""
+        return self.columns(first)
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Append rows that `save` returned."""
+        self.add({name: values.tolist() for name, values in state.items()})
+
+
+def _column(name: str, rows: int = 0) -> array[Any]:
+    """Return a column with so many rows that lack it."""
+    if name in AGENT_COUNTS:
+        assert not rows, "counts are in every row, or in none"
+        return array("q")
+    return array("d", [np.nan] * rows)
