@@ -486,6 +486,7 @@ VALUES: dict[str, list[Any]] = {
     **{f"{place}.aggregator:{kind}.pre": [["bucketing"]] for kind in ROBUST for place in PLACES},
     "mixing:clipped_gossip.attackers": [[1]],
     **{f"learner:{kind}.policy": ["own_networks:Plain"] for kind in ("a2c", "ppo", "reinforce")},
+    **{f"learner:{kind}.policy": ["own_networks:Actor"] for kind in ("dqn", "sac", "td3")},
     "learner:local.make": ["local_learners:Small"],
     "learner:local.kwargs": [{"hidden": 3}],
     "environment:gridworld.walls": [[[0, 1]]],

@@ -97,7 +97,9 @@ def _with_policy(scenario: Scenario, policy: object) -> Scenario:
         raise ScenarioError([f"policy: expected a class of torch.nn.Module, got {show(policy)}"])
     if not hasattr(scenario.learner, "policy") or isinstance(scenario.learner.policy, property):
         kind = kind_of("learners", scenario.learner)
-        raise ScenarioError([f"policy: learner {kind!r} takes none; ppo, a2c and reinforce do"])
+        raise ScenarioError(
+            [f"policy: learner {kind!r} takes none; ppo, a2c, reinforce, dqn, sac and td3 do"]
+        )
     place = place_of(policy) if isinstance(policy, type) else policy
     changed: Any = scenario.learner
     return replace(scenario, learner=replace(changed, policy=place))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from p2pfrl.core.parameters import Layout, Tensor, Vector, aligned_zeros
-from p2pfrl.learning.networks import ACTIVATIONS, Layers
+from p2pfrl.learning.networks import ACTIVATIONS, Layers, Network
 from p2pfrl.learning.normalization import Normalizer
 
 TEMPERATURE = "temperature"
@@ -134,13 +134,34 @@ class _Members:
         return memory[:size].reshape(shape)
 
 
+class _Own:
+    """An actor that is a user's network, with the face of `_Members` of one member.
+
+    Args:
+        network: its tensors stand first in a row.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def forward(self, rows: Vector, x: Vector) -> Vector:
+        out = np.empty((len(rows), self.network.outputs, x.shape[2]), dtype=rows.dtype)
+        self.network.forward(rows, np.ascontiguousarray(x), out)
+        return out[:, None]
+
+    def backward(self, rows: Vector, x: Vector, slope: Vector, gradient: Vector) -> None:
+        self.network.backward(rows, np.ascontiguousarray(x), slope[:, 0], gradient)
+
+
 class ActorCritics:
     """The parts `actor`, `critic` (two networks) and, where it is learned, `temperature`.
 
     Attributes:
         layout: of the parameters.
         activation: of the hidden layers.
-        actor, critics: their layers.
+        own: the user's network, the actor; None: it has layers.
+        actor, critics: what computes them.
+        members: those of them that have layers.
         normalizer: scales observations; None: nothing does.
         actor_columns: columns of a row that hold the actor.
         critic_columns: those of the critics.
@@ -155,6 +176,7 @@ class ActorCritics:
         activation: of the hidden layers.
         temperature: whether a temperature is learned.
         normalizer: scales observations, by statistics in the parameters; None: nothing does.
+        own: the user's network, the actor in place of layers; None: it has layers.
     """
 
     def __init__(
@@ -167,9 +189,11 @@ class ActorCritics:
         activation: str,
         temperature: bool,
         normalizer: Normalizer | None = None,
+        own: Network | None = None,
     ) -> None:
         self._action = action
-        actor = _tensors("actor", [observation, *hidden, outputs], 1)
+        layers = _tensors("actor", [observation, *hidden, outputs], 1)
+        actor = layers if own is None else _within("actor", own.layout)
         critic = _tensors("critic", [observation + action, *hidden, 1], 2)
         between = [Tensor(f"{TEMPERATURE}.log", (1,))] if temperature else []
         statistics = [] if normalizer is None else normalizer.tensors
@@ -185,18 +209,31 @@ class ActorCritics:
         self.actor_columns, self.critic_columns = slice(0, last), slice(first, self.layout.stride)
         self.temperature_columns = slice(last, first)
         self.activation = activation
-        self.actor = _Members(_layers(actor, offsets), activation)
+        self.own = own
         self.critics = _Members(_layers(critic, offsets), activation)
+        self.members = [self.critics]
+        self.actor: _Members | _Own
+        if own is None:
+            self.actor = layered = _Members(_layers(actor, offsets), activation)
+            self.members.insert(0, layered)
+        else:
+            self.actor = _Own(own)
 
     def start(self, rng: np.random.Generator) -> Vector:
         """Return one row `(stride,)`: weights and biases uniform in +-1/sqrt(inputs).
 
-        So torch starts its linear layers, and with them CleanRL. The temperature starts at 1.
+        So torch starts its linear layers, and with them CleanRL. The temperature starts at 1. An
+        actor of the user's own starts as its constructor says.
         """
         row: Vector = self.layout.zeros(1)[0]
         bound = 0.0
+        drawn: tuple[str, ...] = ("actor", "critic")
+        if self.own is not None:
+            own, drawn = self.own.start(rng), ("critic",)
+            end = self.own.layout.offsets[-1] + self.own.layout.tensors[-1].size
+            row[:end] = own[:end]
         for tensor in self.layout.tensors:
-            if tensor.part not in ("actor", "critic"):
+            if tensor.part not in drawn:
                 continue
             if tensor.name.endswith(".weight"):
                 bound = 1.0 / math.sqrt(tensor.shape[-1])
@@ -252,6 +289,11 @@ def _tensors(part: str, sizes: Sequence[int], members: int) -> list[Tensor]:
             Tensor(f"{part}.{name}.bias", (*several, above)),
         )
     ]
+
+
+def _within(part: str, layout: Layout) -> list[Tensor]:
+    """Return the tensors of a network as those of a part, at the same places if they are first."""
+    return [replace(tensor, name=f"{part}.{tensor.name}") for tensor in layout.tensors]
 
 
 def _layers(tensors: Sequence[Tensor], offsets: dict[str, int]) -> list[_Layer]:

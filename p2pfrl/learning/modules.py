@@ -19,9 +19,9 @@ from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.modules import find_class
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.wording import show
-from p2pfrl.learning.descent import Plan
 from p2pfrl.learning.learners.seeding import drawn, seeded
 from p2pfrl.learning.networks import Chain, Network
+from p2pfrl.learning.normalization import Normalizer
 
 if TYPE_CHECKING:
     import torch
@@ -46,14 +46,20 @@ class ModuleNetwork(Network):
         inputs: size of an observation.
         policy: outputs of the policy.
         log_std: learn `policy` log standard deviations, the part `log_std`.
-        plan: its normalizer scales observations.
+        normalizer: scales observations; None: nothing does.
 
     Raises:
         ScenarioError: there is no such class, or it does not do as above.
     """
 
     def __init__(
-        self, place: str, critic: bool, inputs: int, policy: int, log_std: bool, plan: Plan
+        self,
+        place: str,
+        critic: bool,
+        inputs: int,
+        policy: int,
+        log_std: bool = False,
+        normalizer: Normalizer | None = None,
     ) -> None:
         self._cls, self._arguments = _module_class(place), (inputs, policy)
         self.policy, self.outputs, self.has_critic = policy, policy + critic, critic
@@ -68,7 +74,7 @@ class ModuleNetwork(Network):
             )
         if log_std:
             tensors.append(Tensor("log_std.values", (policy,)))
-        self.normalizer = plan.normalizer
+        self.normalizer = normalizer
         if self.normalizer is not None:
             tensors += self.normalizer.tensors
         self.layout = Layout(tuple(tensors))

@@ -20,9 +20,9 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import generator
-from p2pfrl.learning.descent import Plan
 from p2pfrl.learning.modules import ModuleNetwork
 from p2pfrl.learning.networks import Chain
+from p2pfrl.learning.normalization import Normalizer
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +46,15 @@ class StackedModule(ModuleNetwork):
     """
 
     def __init__(
-        self, place: str, critic: bool, inputs: int, policy: int, log_std: bool, plan: Plan
+        self,
+        place: str,
+        critic: bool,
+        inputs: int,
+        policy: int,
+        log_std: bool = False,
+        normalizer: Normalizer | None = None,
     ) -> None:
-        super().__init__(place, critic, inputs, policy, log_std, plan)
+        super().__init__(place, critic, inputs, policy, log_std, normalizer)
         key = self._cls, critic, inputs, policy
         if key in _EQUAL:
             return

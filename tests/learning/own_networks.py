@@ -36,6 +36,13 @@ class Plain(nn.Module):
         return self.actor(obs), self.critic(obs)
 
 
+class PlainActor(nn.Sequential):
+    """One hidden layer, tanh."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(nn.Linear(inputs, 4), nn.Tanh(), nn.Linear(4, outputs))
+
+
 class Dropped(Net):
     def __init__(self, inputs, outputs):
         super().__init__(inputs, outputs)
@@ -48,6 +55,10 @@ class Frozen(Net):
     def __init__(self, inputs, outputs):
         super().__init__(inputs, outputs)
         self.trunk.requires_grad_(False)
+
+
+class FrozenActor(Actor, Frozen):
+    pass
 
 
 class Still(Net):

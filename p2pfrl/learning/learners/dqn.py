@@ -19,7 +19,7 @@ from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import TRANSITIONS
 from p2pfrl.learning.distillation import TARGET, Distillation
-from p2pfrl.learning.environments.base import Step
+from p2pfrl.learning.environments.base import Spec, Step
 from p2pfrl.learning.environments.random_actions import chosen
 from p2pfrl.learning.learners.base import (
     Batch,
@@ -35,6 +35,7 @@ from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.episodes import rollout_steps
 from p2pfrl.learning.learners.evaluation import Greedy
 from p2pfrl.learning.learners.networked import Encoded
+from p2pfrl.learning.learners.own_networks import own_network, refuse_layers
 from p2pfrl.learning.learners.targets import AfterMixing, met
 from p2pfrl.learning.lr_schedules import factors
 from p2pfrl.learning.native.choice import native_layers
@@ -107,6 +108,11 @@ class DQN(Encoded):
             loss is quadratic up to a TD error of 1, so scale them such that most errors are below.
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.
+        policy: a network of one's own in place of the hidden layers, "module:Class" of a
+            `torch.nn.Module` (learning/modules.py), whose outputs are values of actions. It is run
+            agent by agent.
+        stacked: run such a network for 16 agents at a time, by `torch.func.vmap`. It is tried
+            first, and refused where an agent's numbers depend on those beside it.
         share: with payload "transitions", what is sent.
         distill: with payload "logits", how one learns from what comes back.
     """
@@ -132,6 +138,8 @@ class DQN(Encoded):
     reward_scale: float = Field(default=0.1, gt=0)
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "relu"
+    policy: str = ""
+    stacked: bool = False
     share: Annotated[Share, Slot(Share)] = Field(default_factory=Share)
     distill: Annotated[Distill, Slot(Distill)] = Field(default_factory=Distill)
 
@@ -144,6 +152,24 @@ class DQN(Encoded):
                 other.
         """
         return DQNStack(self, self.seen(task))
+
+
+def _network(learner: DQN, task: Task, spec: Spec) -> Network:
+    """Return Q: layers, or a network of the user's own."""
+    normalizer = learner.normalizer(task)
+    if learner.policy:
+        refuse_layers(learner)
+        kind = own_network(stacked=learner.stacked)
+        return kind(learner.policy, False, spec.observation, spec.actions, normalizer=normalizer)
+    return Network(
+        spec.observation,
+        spec.actions,
+        hidden=learner.hidden,
+        activation=learner.activation,
+        critic=False,
+        normalizer=normalizer,
+        image=learner.image(task),
+    )
 
 
 _AHEAD, _AFTER, _STEPS, _TAKEN = "dqn_target", "dqn_after", "dqn_steps", "dqn_taken"
@@ -178,15 +204,7 @@ class DQNStack(Stack, Exchange):
         self._steps = rollout_steps(task, learner.steps, learner.episodes)
         self._check(learner, task.simulator.instances)
         self.policy = Categorical(spec.actions, is_masked=spec.is_masked)
-        self.network = Network(
-            spec.observation,
-            spec.actions,
-            hidden=learner.hidden,
-            activation=learner.activation,
-            critic=False,
-            normalizer=learner.normalizer(task),
-            image=learner.image(task),
-        )
+        self.network = _network(learner, task, spec)
         self.reward_norm = learner.reward_norm(learner.gamma)
         self.optimizer = OPTIMIZERS[learner.optimizer](learner.lr)
         native = native_layers(self.network, self.optimizer, task, learner.max_grad_norm)
@@ -431,6 +449,8 @@ class DQNStack(Stack, Exchange):
             self.task.correction.adjust(rows, gradient, state, partial(self._again, sample, ahead))
             if self.network.normalizer is not None:
                 gradient[:, self.network.normalizer.columns] = 0.0
+            if self.network.fixed.size:
+                gradient[:, self.network.fixed] = 0.0
         if self._clips:
             norm = np.sqrt(np.matmul(gradient[:, None], gradient[:, :, None]))[:, 0]
             gradient *= np.minimum(

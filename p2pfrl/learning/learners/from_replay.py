@@ -33,6 +33,10 @@ class FromReplay(Networked):
         reward_scale: multiplies rewards while learning (reported returns are not scaled).
         hidden: sizes of the hidden layers.
         activation: of the hidden layers.
+        policy: an actor of one's own, "module:Class" of a `torch.nn.Module` (learning/modules.py);
+            critics have the hidden layers. It is run agent by agent.
+        stacked: run such an actor for 16 agents at a time, by `torch.func.vmap`. It is tried first,
+            and refused where an agent's numbers depend on those beside it.
     """
 
     of_mixing: ClassVar[tuple[str, ...]] = ("after_mixing", "statistics")
@@ -50,6 +54,8 @@ class FromReplay(Networked):
     reward_scale: float = Field(default=1.0, gt=0)
     hidden: tuple[int, ...] = (256, 256)
     activation: Literal["tanh", "relu"] = "relu"
+    policy: str = ""
+    stacked: bool = False
 
     @property
     @override

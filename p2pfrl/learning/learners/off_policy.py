@@ -29,6 +29,7 @@ from p2pfrl.learning.learners.base import (
     start_rows,
 )
 from p2pfrl.learning.learners.from_replay import FromReplay
+from p2pfrl.learning.learners.own_networks import own_network
 from p2pfrl.learning.learners.targets import met
 from p2pfrl.learning.lr_schedules import factors
 from p2pfrl.learning.native.choice import native_members
@@ -125,6 +126,10 @@ class OffPolicyStack(Stack):
         self._check(learner, instances)
         self._actions = len(spec.action_low)
         self._low, self._high = _bounds(spec)
+        own = None
+        if learner.policy:
+            kind = own_network(stacked=learner.stacked)
+            own = kind(learner.policy, False, spec.observation, method.outputs)
         self.network = ActorCritics(
             spec.observation,
             self._actions,
@@ -133,12 +138,13 @@ class OffPolicyStack(Stack):
             activation=learner.activation,
             temperature=method.temperature is None,
             normalizer=learner.normalizer(task),
+            own=own,
         )
         self.reward_norm = learner.reward_norm(learner.gamma)
         rate = learner.lr if learner.critic_lr is None else learner.critic_lr
         optimizers = (Adam(learner.lr, eps=1e-8), Adam(rate, eps=1e-8))
         self.actor_optimizer, self.critic_optimizer = native_members(self.network, optimizers, task)
-        is_native = self.network.actor.native is not None
+        is_native = self.network.critics.native is not None
         self.replay = ReplayBuffer(spec.observation, 0, learner.capacity, self._actions)
         self.evaluator = Deterministic(self.network, method, spec, task.evaluator)
         self.traits = Traits(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from p2pfrl.learning.learners.base import (
 )
 from p2pfrl.learning.learners.distill import LOGITS, Distill, check_payload
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence, Remembering
+from p2pfrl.learning.learners.own_networks import Layered, own_network, refuse_layers
 from p2pfrl.learning.lr_schedules import Constant, factors
 from p2pfrl.learning.native.choice import is_chosen
 from p2pfrl.learning.networks import Network
@@ -306,26 +307,6 @@ def _episodes(rollout: Rollout) -> NDArray[np.intp]:
     return flat
 
 
-class Layered(Protocol):
-    """A learner that says which layers its network has, or which module takes their place."""
-
-    @property
-    def hidden(self) -> Sequence[int]:
-        """Sizes of the hidden layers."""
-
-    @property
-    def activation(self) -> str:
-        """Of the hidden layers."""
-
-    @property
-    def policy(self) -> str:
-        """The user's own network, "module:Class"; "" for layers."""
-
-    @property
-    def stacked(self) -> bool:
-        """Whether it is run for many agents at a time."""
-
-
 def builder(learner: Layered, *, critic: bool) -> Callable[[int, int, bool, Plan], Network]:
     """Return what makes the network of a learner: a user's own, or layers.
 
@@ -335,19 +316,13 @@ def builder(learner: Layered, *, critic: bool) -> Callable[[int, int, bool, Plan
     if not learner.policy:
         shared_trunk = bool(getattr(learner, "shared_trunk", False))
         return partial(build_network, learner.hidden, learner.activation, shared_trunk, critic)
-    plain = type(learner)()
-    for name in _OF_LAYERS:
-        if getattr(learner, name, None) != getattr(plain, name, None):
-            reason = f"learner.{name} has no effect beside it; leave one of them out"
-            raise ScenarioError([f"learner.policy: {reason}"])
-    from p2pfrl.learning.modules import ModuleNetwork
-    from p2pfrl.learning.stacked import StackedModule
+    refuse_layers(learner)
+    kind = own_network(stacked=learner.stacked)
 
-    return partial(StackedModule if learner.stacked else ModuleNetwork, learner.policy, critic)
+    def build(inputs: int, policy: int, log_std: bool, plan: Plan) -> Network:
+        return kind(learner.policy, critic, inputs, policy, log_std, plan.normalizer)
 
-
-_OF_LAYERS = ("hidden", "activation", "shared_trunk", "encoder", "critic_sees", "memory")
-"""Options that say which layers a network has."""
+    return build
 
 
 def build_network(

@@ -71,7 +71,11 @@ def native_members(
     if task.engine == "torch":
         return [*optimizers]
     what, why = None, missing()
-    members = [network.actor, network.critics]
+    if network.own is not None:
+        if task.engine == "auto":
+            return [*optimizers]
+        raise refusal("networks other than dense layers", None)
+    members = network.members
     most = max(len(chain) for member in members for chain in member.chains())
     if most > MAX_LAYERS:
         what = f"{most} layers, {MAX_LAYERS} is the most"
