@@ -24,6 +24,7 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.exchange.privacy.ledger import Ledger
 from p2pfrl.learning.learners.base import Evaluator, Objective
 from p2pfrl.learning.meetings import whole_worlds
+from p2pfrl.learning.native.library import add_move as native_add_move
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row, Rows
 from p2pfrl.scenario import Scenario
@@ -322,6 +323,7 @@ def _recorder(
         judges=assembly.judges,
         byzantine=assembly.attackers.agents,
         epsilon=epsilon if ledgers else None,
+        **({"adding": native_add_move} if trainer.stack.traits.engine == "native" else {}),
     )
 
 

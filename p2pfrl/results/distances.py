@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,38 +118,25 @@ def distances(rows: Vector) -> tuple[list[float], float]:
     return [s**0.5 for s in squares], (sum(squares) / len(squares)) ** 0.5
 
 
-class Sum:
-    """A sum of vectors with rounding errors kept, so that the order of addition does not matter.
+AddMove = Callable[[Vector, Vector, NDArray[np.float64], NDArray[np.float64]], None]
+"""Adds `after - before` to a sum with its rounding errors, in place."""
+
+
+def add_move(
+    before: Vector, after: Vector, total: NDArray[np.float64], error: NDArray[np.float64]
+) -> None:
+    """Add `after - before` to a sum with its rounding errors, so that the order does not matter.
 
     A run collected from processes then equals a simulated run in which agents ended a round in
-    another order.
+    another order. The native engine has the same bits in a tenth of the time.
 
     Reference: Knuth, The art of computer programming 2, section 4.2.2, theorem B.
     """
-
-    __slots__ = ("_error", "_high")
-
-    def __init__(
-        self, first: NDArray[np.float64], error: NDArray[np.float64] | None = None
-    ) -> None:
-        self._high = first
-        self._error = np.zeros_like(first) if error is None else error
-
-    def parts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the sum and its rounding error."""
-        return self._high, self._error
-
-    def add(self, x: NDArray[np.float64]) -> None:
-        """Add a vector."""
-        high = self._high + x
-        part = high - self._high
-        self._error += (self._high - (high - part)) + (x - part)
-        self._high = high
-
-    def total(self) -> NDArray[np.float64]:
-        """Return the sum, rounded once."""
-        total: NDArray[np.float64] = self._high + self._error
-        return total
+    x = np.subtract(after, before, dtype=np.float64)
+    high = total + x
+    part = high - total
+    error += (total - (high - part)) + (x - part)
+    total[:] = high
 
 
 class Drift:
@@ -157,38 +144,41 @@ class Drift:
 
     Args:
         agents: number of agents n.
+        adding: adds a move of float32 numbers.
     """
 
-    def __init__(self, agents: int) -> None:
+    def __init__(self, agents: int, adding: AddMove = add_move) -> None:
         self._n = agents
-        self._open: dict[int, Sum] = {}
+        self._adding = adding
+        self._open: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         self._total = np.zeros(0)
 
     def save(self) -> State:
         """Return the state. Arrays are shared, not copied."""
-        open_rows = {row: found.parts() for row, found in self._open.items()}
-        return {"open": open_rows, "total": self._total}
+        return {"open": dict(self._open), "total": self._total}
 
     def restore(self, state: State) -> None:
         """Restore a state that `save` returned."""
         self._open = {
-            row: Sum(high.copy(), error.copy()) for row, (high, error) in state["open"].items()
+            row: (total.copy(), error.copy()) for row, (total, error) in state["open"].items()
         }
         self._total = state["total"].copy()
 
     def add(self, row: int, before: Vector, after: Vector) -> None:
         """Add the move of one agent from `before` to `after` by mixing in round `row`."""
-        moved = np.subtract(after, before, dtype=np.float64)
-        if row in self._open:
-            self._open[row].add(moved)
-        else:
-            self._open[row] = Sum(moved)
+        found = self._open.get(row)
+        if found is None:
+            found = self._open[row] = np.zeros(len(after)), np.zeros(len(after))
+        is_narrow = before.dtype == after.dtype == np.float32
+        is_plain = before.flags.c_contiguous and after.flags.c_contiguous
+        (self._adding if is_narrow and is_plain else add_move)(before, after, *found)
 
     def close(self, row: int) -> None:
         """Add the moves of round `row` to the drift."""
         moved = self._open.pop(row, None)
         if moved is not None:
-            mean = moved.total() / self._n
+            total, error = moved
+            mean = (total + error) / self._n
             self._total = self._total + mean if self._total.size else mean
 
     @property

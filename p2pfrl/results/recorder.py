@@ -22,7 +22,7 @@ from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.agent_table import AgentTable
-from p2pfrl.results.distances import Apart, Distances, Drift
+from p2pfrl.results.distances import AddMove, Apart, Distances, Drift, add_move
 from p2pfrl.results.record import (
     BYZANTINE,
     EPSILON,
@@ -44,6 +44,7 @@ Judged = dict[int, list[tuple[float, float]]]
 """Sender -> (distance, cosine) of all who judged its vector."""
 _PARTS = ("actor", "critic")
 """Parts that have columns of their own."""
+_BLOCK = 16
 _MOST_COMPARED = 256
 """Number of agents up to which policies are compared."""
 
@@ -131,6 +132,7 @@ class Recorder:
         byzantine: the agents that an attack names, ascending.
         epsilon: (agent, round that ends) -> epsilon of what left it so far; None where nothing is
             accounted.
+        adding: adds moves by mixing.
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class Recorder:
         judges: bool = False,
         byzantine: Sequence[int] = (),
         epsilon: Callable[[int, int], float] | None = None,
+        adding: AddMove = add_move,
     ) -> None:
         self.byzantine = tuple(byzantine)
         self.honest = tuple(agent for agent in range(agents) if agent not in self.byzantine)
@@ -177,8 +180,8 @@ class Recorder:
         self._progress = [Progress() for _ in range(agents)]
         self._timeline = Timeline(now)
         self._distances = Distances(layout, parts, _PARTS)
-        self._drift = Drift(len(self.honest))
-        self._drift_of_all = Drift(agents)  # beside it, where there are Byzantine agents
+        self._drift = Drift(len(self.honest), adding)
+        self._drift_of_all = Drift(agents, adding)  # beside it, where there are Byzantine agents
         self._ticks = _Ticks()
         self.initial_distance = self._distances.of(self._of(self.honest)).consensus
 
@@ -542,8 +545,10 @@ class Recorder:
 
     def _rows_of(self, agents: Sequence[int]) -> Vector:
         """Return the current parameters of some agents as new rows, `(b, stride)`."""
-        rows = self._layout.zeros(len(agents))
-        self._layout.unpack(np.stack(self._of(agents)), rows)
+        rows, vectors = self._layout.zeros(len(agents)), self._of(agents)
+        for first in range(0, len(agents), _BLOCK):  # few at a time stay in the processor's cache
+            block = slice(first, first + _BLOCK)
+            self._layout.unpack(np.stack(vectors[block]), rows[block])
         return rows
 
     def _row(self, round: int, now: int, alive: Sequence[int], distances: Apart) -> Row:

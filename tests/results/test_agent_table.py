@@ -5,8 +5,10 @@ import pytest
 
 from p2pfrl.core.parameters import Layout, Tensor
 from p2pfrl.core.rng import generator
+from p2pfrl.learning.native import library
+from p2pfrl.learning.native.choice import missing
 from p2pfrl.results.agent_table import AgentTable
-from p2pfrl.results.distances import Distances
+from p2pfrl.results.distances import Distances, add_move
 from p2pfrl.results.record import AGENTS
 
 ROW = {name: [3, 4] if name in ("round", "agent") else [0, 0] for name in AGENTS}
@@ -52,3 +54,16 @@ def test_distances_have_the_bits_of_all_rows_at_once(
     actors = layout.pack(rows, ("actor",))
     apart = actors - actors.mean(axis=0, dtype=np.float64)
     assert found.parts == {"actor": pytest.approx(np.square(apart).sum(axis=1).mean() ** 0.5)}
+
+
+@pytest.mark.skipif(missing() is not None, reason="no native engine")
+def test_the_native_engine_adds_moves_with_the_same_bits() -> None:
+    rng = generator(5, "moves")
+    found, expected = np.zeros((2, 101)), np.zeros((2, 101))
+    for _ in range(50):
+        scale = 10.0 ** rng.uniform(-8, 8, size=(2, 101))
+        before, after = (rng.normal(size=(2, 101)) * scale).astype(np.float32)
+        library.add_move(before, after, *found)
+        add_move(before, after, *expected)
+    assert found.tobytes() == expected.tobytes()
+    assert expected[1].any()

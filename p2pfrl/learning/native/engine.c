@@ -1256,4 +1256,16 @@ void engine_function(int kind, int n, const float *x, float *y) {
 }
 
 /* Numbers that a vector register holds. */
+/* Adds `after` - `before`, n numbers each, to a sum whose rounding errors are kept. Knuth, The art of
+   computer programming 2, section 4.2.2, theorem B: `results/distances.py` has the same in numpy. */
+void engine_add_move(int n, const float *restrict before, const float *restrict after,
+                     double *restrict sum, double *restrict error) {
+    for (int i = 0; i < n; i++) {
+        double x = (double)after[i] - (double)before[i], old = sum[i], high = old + x;
+        double part = high - old;
+        error[i] += (old - (high - part)) + (x - part);
+        sum[i] = high;
+    }
+}
+
 int engine_width(void) { return W; }

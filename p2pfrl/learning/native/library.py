@@ -478,6 +478,11 @@ class Layers:
         """
         b, _, size = x.shape
         assert rows.shape == (b, self._stride)
+        if b > 1 and rows.strides[0] == 0:
+            # One network for all: a sample's outputs do not depend on the others.
+            together = x.transpose(1, 0, 2).reshape(1, x.shape[1], b * size)
+            out = self.forward(rows[:1], together)
+            return out.reshape(self.outputs, b, size).transpose(1, 0, 2)
         assert x.shape[1] == self._inputs
         kept, rows = self._kept.get((b, size)), np.ascontiguousarray(rows)
         if kept is None:
@@ -564,6 +569,18 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.
     library().engine_orthogonal(*vectors.shape, _at(vectors, np.float64))
     Q = vectors[:, :long].T
     return Q if rows >= columns else Q.T
+
+
+def add_move(
+    before: Vector, after: Vector, total: NDArray[np.float64], error: NDArray[np.float64]
+) -> None:
+    """Add `after - before` to a sum with its rounding errors, in place: `distances.add_move`.
+
+    All have as many numbers, one behind the other, and those of the move are float32.
+    """
+    assert len(before) == len(after) == len(total) == len(error)
+    places = before.ctypes.data, after.ctypes.data, total.ctypes.data, error.ctypes.data
+    library().engine_add_move(len(before), *places)
 
 
 def function(library: ctypes.CDLL, name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -669,6 +686,8 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_episodes.argtypes = [at, at, i, at, at, at, i, c_int64, at]
     found.engine_orthogonal.argtypes = [i, i, at]
     found.engine_orthogonal.restype = None
+    found.engine_add_move.argtypes = [i] + [at] * 4
+    found.engine_add_move.restype = None
     found.engine_function.argtypes = [i, i, at, at]
     found.engine_function.restype = None
     digest = check(found)
