@@ -298,8 +298,7 @@ class Pair:
         self.short, self.wrong = short, wrong
 
     def observation_space(self, agent):
-        size = 3 if self.wrong == "sizes" and agent == "b" else 2
-        return spaces.Box(-9.0, 9.0, (size,), np.float32)
+        return spaces.Box(-9.0, 9.0, (2,), np.float32)
 
     def action_space(self, agent):
         return spaces.Discrete(3)
@@ -331,3 +330,28 @@ class Pair:
 
     def close(self):
         pass
+
+
+class Unlike(Pair):
+    """`b` sees the clock, too, and cannot push to the right."""
+
+    def observation_space(self, agent):
+        return spaces.Box(-9.0, 9.0, (2 if agent == "a" else 3,), np.float32)
+
+    def action_space(self, agent):
+        return spaces.Discrete(3 if agent == "a" else 2)
+
+    def seen(self, name):
+        own = super().seen(name)
+        return own if name == "a" else np.append(own, np.float32(self.clock / 10))
+
+    def step(self, actions):
+        assert all(self.action_space(name).contains(action) for name, action in actions.items())
+        return super().step(actions)
+
+
+class Mixed(Pair):
+    """`b` pushes as hard as it likes."""
+
+    def action_space(self, agent):
+        return spaces.Discrete(3) if agent == "a" else spaces.Box(-1.0, 1.0, (1,), np.float32)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,39 @@ def test_a_member_that_ends_early_sees_zeros_and_gets_nothing_until_the_others_e
     np.testing.assert_allclose(steps[9].returns[1], sum(step.reward[1] for step in steps[:4]))
 
 
+def test_unlike_members_have_zeros_behind_short_observations_and_a_mask_of_their_actions() -> None:
+    problem = PettingZoo(id="pettingzoo:own_envs:Unlike")
+    assert (problem.spec.observation, problem.spec.actions) == (3 + 3, 3)
+    assert problem.spec.is_masked
+    assert problem.remarks == (
+        "observations have 3 numbers for all members (2 of 'a', 3 of 'b'): zeros follow",
+        "actions have 3 numbers for all members (3 of 'a', 2 of 'b'): a mask leaves out the others",
+    )
+    found = replace(problem, kwargs={"short": 4}).simulator({}, 1, 1)
+    state = found.init([0, 1])
+    found.begin([0, 1], [0, 0])
+    first = found.observe([0, 1], state)[:, 0]
+    assert first[:, 1:].tolist() == [[1.0, 0.0, 1.0, 1.0, 1.0], [-1.0, 0.0, 1.0, 1.0, 0.0]]
+    steps = [found.step(state, np.array([[2], [1]])) for _ in range(5)]
+    assert steps[1].obs[1, 0, 2:].tolist() == [np.float32(0.2), 1.0, 1.0, 0.0]
+    assert steps[4].obs[1, 0].tolist() == [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [{}, {"learner": {"kind": "dqn", "steps": 6, "train_every": 2, "learn_start": 4}}],
+    ids=["ppo", "dqn"],
+)
+def test_unlike_members_do_what_they_can(learner: dict) -> None:
+    table = TEXT.replace("own_envs:Pair", "own_envs:Unlike")
+    if learner:
+        table = "\n".join(line for line in table.splitlines() if not line.startswith("learner"))
+    record = p2pfrl.run(p2pfrl.loads(table, learner))
+    assert np.isfinite(record.parameters).all()
+    if not learner:
+        assert any("zeros follow" in note for note in record.summary["notes"])
+
+
 def test_a_world_does_not_depend_on_who_shares_the_batch() -> None:
     for ours, theirs in zip(go([2, 3], 12), go([0, 1, 2, 3], 12), strict=True):
         for name in ("obs", "next_obs", "reward", "returns", "finished"):
@@ -122,7 +156,10 @@ def test_errors_name_the_member_the_step_and_the_line(wrong: str, expected: str)
     ("options", "expected"),
     [
         ({"agents": 3}, "2 agents share a world: expected a multiple of 2, got 3"),
-        ({"environment.kwargs": {"wrong": "sizes"}}, "observations of 'b' are Box.*pads them"),
+        (
+            {"environment.id": "pettingzoo:own_envs:Mixed"},
+            r"actions of member 1 are Box.*, and those of member 0 Discrete\(3\): expected actions",
+        ),
         ({"environment.kwargs": {"shorter": 3}}, r"environment\.kwargs: .*argument 'shorter'"),
         ({"environment.id": "pettingzoo:own_envs:Nope"}, "own_envs has no Nope; expected an env"),
         ({"environment.id": "pettingzoo:own_envs:Point"}, "got <.*expected an environment of Pet"),
@@ -146,8 +183,10 @@ def test_simple_spread_runs_with_agents_of_one_environment() -> None:
     record, again = p2pfrl.run(made), p2pfrl.run(made)
     assert made.environment.rule.spec.members == 3
     assert record.summary["digest"] == again.summary["digest"]
-    with pytest.raises(ScenarioError, match=r"observations of 'agent_0' are .*pads them"):
-        scenario(agents=4, environment__id="pettingzoo:mpe2.simple_tag_v3")
+    for name, members, padded in (("simple_tag_v3", 4, 16), ("simple_speaker_listener_v4", 2, 16)):
+        problem = PettingZoo(id=f"pettingzoo:mpe2.{name}")
+        assert (problem.spec.members, problem.spec.observation) == (members, padded)
+        assert problem.spec.is_masked == (members == 2)
 
 
 def test_the_other_api_is_converted() -> None:

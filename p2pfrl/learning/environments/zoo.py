@@ -32,6 +32,7 @@ from p2pfrl.core.wording import show
 from p2pfrl.learning.environments import specs
 from p2pfrl.learning.environments.base import Problem, Simulator, Spec, State, Step, moment
 from p2pfrl.learning.environments.copies import View, close, reason
+from p2pfrl.learning.environments.roles import Roles, UnlikeError
 from p2pfrl.learning.environments.spaces import (
     MismatchError,
     Observations,
@@ -53,8 +54,9 @@ _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 class PettingZoo(Problem, Located):
     """A PettingZoo environment, whose agents are consecutive agents of the run.
 
-    All agents have the same spaces, which are treated as those of Gymnasium environments. The
-    parallel API is used; an environment of the other API is converted with PettingZoo's
+    Spaces are treated as those of Gymnasium environments. Where those of members differ, zeros
+    follow shorter observations, and a mask leaves out discrete actions that a member does not have.
+    The parallel API is used; an environment of the other API is converted with PettingZoo's
     `aec_to_parallel`. An episode ends for all agents at once; one that ends earlier observes zeros
     and gets no reward until then. Measures: the numbers in `infos`.
 
@@ -82,7 +84,7 @@ class PettingZoo(Problem, Located):
     gray: bool = False
     action_mask: bool = False
 
-    @cached_property
+    @property
     @override
     def spec(self) -> Spec:
         """Sizes and bounds, found by making one environment, which is closed without a step.
@@ -90,19 +92,31 @@ class PettingZoo(Problem, Located):
         Raises:
             ScenarioError: there is none, or its agents have spaces that are not supported.
         """
+        return self._known[0]
+
+    @property
+    @override
+    def remarks(self) -> Sequence[str]:
+        """What is padded."""
+        return self._known[1]
+
+    @cached_property
+    def _known(self) -> tuple[Spec, tuple[str, ...]]:
         options = {
             "kwargs": self.kwargs,
             "max_steps": self.max_steps,
             "view": (self.resize, self.gray, self.action_mask),
         }
         known = (self.id, specs.options(options))
-        if known not in _SPECS:
+        if known not in _KNOWN:
             env = self.make()
             try:
-                _SPECS[known] = self._spec(env)
+                roles = self.roles(env)
+                spec = replace(roles.spec, max_steps=self.max_steps)
+                _KNOWN[known] = spec, roles.remarks(env.possible_agents)
             finally:
                 close(env, self.id)
-        return _SPECS[known]
+        return _KNOWN[known]
 
     @override
     def simulator(
@@ -155,47 +169,35 @@ class PettingZoo(Problem, Located):
             raise ScenarioError([f"environment.id: {self.id!r}: {what}; {expected}"])
         return made
 
-    def view(self, env: Any) -> View:
-        """Return what each agent of an environment sees and does.
+    def roles(self, env: Any) -> Roles:
+        """Return what the agents of an environment see and do.
 
         Raises:
-            ScenarioError: agents differ in that, or their spaces are not supported.
+            ScenarioError: their spaces are not supported, or actions have no common form.
         """
-        names = env.possible_agents
-        seen, done = (
-            [space(name) for name in names] for space in (env.observation_space, env.action_space)
-        )
-        for what, spaces in (("observations", seen), ("actions", done)):
-            other = next((i for i, space in enumerate(spaces) if space != spaces[0]), None)
-            if other is not None and not _alike(spaces[other], spaces[0]):
-                raise ScenarioError(
-                    [
-                        f"environment.id: {self.id!r}: the {what} of {names[other]!r} are "
-                        f"{show(spaces[other])}, and those of {names[0]!r} {show(spaces[0])}; all "
-                        "members of a shared world need the same: wrap the environment so that it "
-                        "pads them, in a function that returns supersuit.pad_observations_v0("
-                        "supersuit.pad_action_space_v0(env)), and give 'pettingzoo:MODULE:FUNCTION'"
-                    ]
-                )
         try:
-            actions = actions_of(done[0])
+            return Roles(tuple(self._view(env, name) for name in env.possible_agents))
+        except UnlikeError as error:
+            raise ScenarioError([f"environment.id: {self.id!r}: {error}"]) from error
+
+    def _view(self, env: Any, name: str) -> View:
+        seen, done = env.observation_space(name), env.action_space(name)
+        try:
+            actions = actions_of(done)
             observations = Observations(
-                seen[0], resize=self.resize, gray=self.gray, without_mask=self.action_mask
+                seen, resize=self.resize, gray=self.gray, without_mask=self.action_mask
             )
         except Unsupported as error:
-            what = f"observations {show(seen[0])} and actions {show(done[0])}"
+            what = f"observations {show(seen)} and actions {show(done)} of {name!r}"
             raise ScenarioError([f"environment.id: {self.id!r} has {what}: {error}"]) from error
         if self.action_mask and not (actions.actions or actions.heads):
-            what = f"masks are of discrete actions, and {self.id!r} has {show(done[0])}"
+            what = f"masks are of discrete actions, and {self.id!r} has {show(done)}"
             raise ScenarioError([f"environment.action_mask: {what}"])
         return View(observations, actions, self.action_mask)
 
-    def _spec(self, env: Any) -> Spec:
-        members = len(env.possible_agents)
-        return replace(self.view(env).spec, max_steps=self.max_steps, members=members)
 
-
-_SPECS: dict[tuple[str, str], Spec] = {}
+_KNOWN: dict[tuple[str, str], tuple[Spec, tuple[str, ...]]] = {}
+"""Id and options -> what is known of an environment."""
 
 
 def _module(name: str) -> Any:
@@ -217,12 +219,6 @@ def _module(name: str) -> Any:
 def _cause(error: BaseException) -> str:
     is_missing = isinstance(error, ModuleNotFoundError) and error.name in ("pettingzoo", "mpe2")
     return reason(error) + (f"; {install('pettingzoo')}" if is_missing else "")
-
-
-def _alike(space: Any, other: Any) -> bool:
-    """Whether spaces differ in nothing that a policy could see, such as the ends of boxes."""
-    is_box = hasattr(space, "low") and hasattr(other, "low")
-    return is_box and space.shape == other.shape and space.dtype == other.dtype
 
 
 class ZooSimulator(Simulator):
@@ -247,7 +243,7 @@ class ZooSimulator(Simulator):
         self._max_steps = max_steps
         self._members = problem.spec.members
         self._envs: dict[int, list[Any]] = {}
-        self._view: View | None = None
+        self._roles: Roles | None = None
         self._ticks: dict[int, int] = {}
         self._worlds: list[int] = []
         self._path: list[tuple[int | str, ...]] = []
@@ -358,11 +354,11 @@ class ZooSimulator(Simulator):
     ) -> bool:
         """Step one copy of a world, and write what came of it; return whether its episode ended."""
         world = self._worlds[w]
-        env, view = self._envs[world][j], self._view
-        assert view is not None
+        env, roles = self._envs[world][j], self._roles
+        assert roles is not None
         names = env.possible_agents
         acting = {name: i for i, name in enumerate(names) if name in env.agents}
-        taken = {name: view.actions.take(joint[i]) for name, i in acting.items()}
+        taken = {name: roles.take(i, joint[i]) for name, i in acting.items()}
         call = f"step({show({name: np.asarray(x).tolist() for name, x in taken.items()})})"
 
         def refuse(member: int, what: str) -> AgentError:
@@ -379,9 +375,7 @@ class ZooSimulator(Simulator):
         if not all(isinstance(part, Mapping) for part in found):
             raise refuse(first, f"returned {show(found)}; expected five dicts by agent")
         observations, rewards, terminations, truncations, infos = found
-        seen[w, j] = 0.0
-        if view.is_masked:
-            seen[w, j, :, -sum(view.choices) :] = 1.0
+        seen[w, j] = roles.idle
         for name, i in acting.items():
             if name not in observations or name not in rewards:
                 raise refuse(i, f"returned nothing for {name!r}, which acted")
@@ -392,7 +386,7 @@ class ZooSimulator(Simulator):
             is_over = bool(terminations.get(name)) or bool(truncations.get(name))
             info = infos.get(name, {})
             try:
-                seen[w, j, i] = view.vector(observations[name], info, ended=is_over)
+                seen[w, j, i] = roles.vector(i, observations[name], info, ended=is_over)
             except MismatchError as error:
                 raise refuse(i, f"returned of {name!r} {error}") from error
             ended[w, j, i] = bool(terminations.get(name))
@@ -407,8 +401,8 @@ class ZooSimulator(Simulator):
         self, world: int, j: int, path: tuple[int | str, ...], moment: str
     ) -> NDArray[np.float32]:
         """Start a new episode of one copy; return what its members observe `(k, o)`."""
-        env, view = self._envs[world][j], self._view
-        assert view is not None
+        env, roles = self._envs[world][j], self._roles
+        assert roles is not None
         seed = int.from_bytes(key(self._seed, world, "zoo", *path)[:4], "little") >> 1
         call = f"reset(seed={seed})"
         try:
@@ -422,7 +416,7 @@ class ZooSimulator(Simulator):
         out = np.zeros((self._members, self.spec.observation), dtype=np.float32)
         for i, name in enumerate(env.possible_agents):
             try:
-                out[i] = view.vector(observations[name], infos.get(name, {}), ended=False)
+                out[i] = roles.vector(i, observations[name], infos.get(name, {}), ended=False)
             except KeyError as error:
                 what = f"{call} returned no observation of {name!r}"
                 raise self._error(world, i, j, moment, what) from error
@@ -458,7 +452,7 @@ class ZooSimulator(Simulator):
     ) -> None:
         if world not in self._envs:
             self._envs[world] = [self._problem.make() for _ in range(self.instances)]
-            self._view = self._view or self._problem.view(self._envs[world][0])
+            self._roles = self._roles or self._problem.roles(self._envs[world][0])
         for j in range(self.instances):
             state["seen"][rows, j] = self._reset(world, j, (*path, j), "start of episodes")
         self._ticks[world] = self._ticks.get(world, 0) + 1
