@@ -76,6 +76,24 @@ def _newcomers(found: Mapping[str, Any]) -> str:
     )
 
 
+def _stopped(summary: Mapping[str, Any]) -> str:
+    """Return why a run ended: its processes died if they say nothing of their end."""
+    reason = str(summary["stopped_by"])
+    if reason != "died":
+        return reason.replace("_", " ")
+    dead = [
+        id
+        for peer in summary.get("peers") or ()
+        if peer["stopped_by"] == reason
+        for id in peer["agents"]
+    ]
+    if not dead:
+        return reason
+    from p2pfrl.net.fleet import show_agents
+
+    return f"the death of a process ({show_agents(sorted(dead))})"
+
+
 def describe(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return the summary as text: title -> what is known."""
     final, evaluation, target = (
@@ -85,7 +103,7 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
     )
     lines = {
         "scenario": f"{summary['name']}, {summary['mode']}, seed {summary['seed']}",
-        "stopped by": summary["stopped_by"].replace("_", " "),
+        "stopped by": _stopped(summary),
         "rounds": f"{summary['rounds']:,}",
         "environment steps": f"{summary['env_steps']:,}",
         "virtual time": f"{summary['virtual_seconds']:,.2f} s",

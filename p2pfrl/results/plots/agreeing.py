@@ -50,7 +50,7 @@ def film_of_consensus(record: Record, path: Path) -> int:
     frames = []
     for round, shades in zip(rounds.tolist(), colors, strict=True):
         far = distance.get(float(round), np.nan)
-        text = f"round {round:g}, consensus distance {number(far)}"
+        text = f"round {round:g}, consensus distance {number(far)} (dark: far apart)"
         frames.append(_frame(marks, edges, shades, text))
     write_film(frames, path, 1000 // _PER_SECOND)
     return len(frames)

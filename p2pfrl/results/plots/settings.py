@@ -34,9 +34,8 @@ _MEASURES = (
 )
 """Keys of the summary, labels, and color maps in which better is lighter."""
 _FAMILIAR = ("mode", "name")
-_DECADES = (
-    30.0  # ratio of the largest value of a key to its smallest from which on it is logarithmic
-)
+_DECADE = 9.99
+"""Ratio of the largest value of a key to its smallest from which on its axis is logarithmic."""
 
 
 def by_setting(groups: Sequence[Group]) -> Drawing | None:
@@ -179,7 +178,7 @@ def _numbers(values: Sequence[object]) -> NDArray[np.float64] | None:
 
 
 def _is_wide(numbers: NDArray[np.float64]) -> bool:
-    return bool(numbers.min() > 0 and numbers.max() >= _DECADES * numbers.min())
+    return bool(numbers.min() > 0 and numbers.max() >= _DECADE * numbers.min())
 
 
 def _short(key: str) -> str:

@@ -1,0 +1,18 @@
+"""The summary that commands print, in words."""
+
+from factory import record
+
+from p2pfrl.commands.summaries import describe
+
+
+def test_a_run_of_which_a_process_died_says_which() -> None:
+    peers = [
+        {"agents": [0, 1], "stopped_by": "rounds"},
+        {"agents": [2, 3], "stopped_by": "died"},
+        {"agents": [-1], "stopped_by": "died"},
+    ]
+    known = record(4, rounds=2).summary
+    assert describe({**known, "stopped_by": "died", "peers": peers})["stopped by"] == (
+        "the death of a process (coordinator+2-3)"
+    )
+    assert describe({**known, "stopped_by": "target_return"})["stopped by"] == "target return"
