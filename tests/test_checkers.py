@@ -48,8 +48,12 @@ from p2pfrl.exchange.gates import RULES as GATES
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.environments.gridworld import GridWorld
+from p2pfrl.learning.environments.junction import Junction
+from p2pfrl.learning.environments.matrix_game import MatrixGame
+from p2pfrl.learning.environments.networked_mdp import NetworkedMDP
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Outcome
+from p2pfrl.learning.learners.npg import NPG, GameStack
 from p2pfrl.learning.learners.quadratic import Quadratic, QuadraticStack
 from p2pfrl.learning.learners.tabular_q import TabularQ
 
@@ -108,8 +112,10 @@ def test_every_payload_of_parameters_keeps_its_contract(kind):
         (Quadratic(dimension=3, noise=0.1), None),
         (A2C(hidden=(8,), steps=4), CartPole()),
         (TabularQ(), GridWorld()),
+        (A2C(hidden=(4,), steps=3), Junction(members=3, max_steps=4)),
+        (NPG(exact=False, horizon=3), NetworkedMDP(members=2, states=2)),
     ],
-    ids=["quadratic", "a2c", "tabular_q"],
+    ids=["quadratic", "a2c", "tabular_q", "a2c in shared worlds", "npg in shared worlds"],
 )
 def test_learners_keep_their_contract(learner, environment):
     check_learner(learner, environment)
@@ -339,6 +345,18 @@ def test_a_learner_whose_rows_depend_on_the_batch_is_caught(monkeypatch):
     monkeypatch.setattr(QuadraticStack, "update", mixed_up)
     with pytest.raises(ContractError, match="rows must not depend on the batch"):
         check_learner(Quadratic(dimension=3))
+
+
+def test_a_learner_whose_rows_depend_on_other_worlds_is_caught(monkeypatch):
+    update = GameStack.update
+
+    def mixed_up(self, batch):
+        outcome: Outcome = update(self, batch)
+        return replace(outcome, parameters=outcome.parameters + len(batch.agents))
+
+    monkeypatch.setattr(GameStack, "update", mixed_up)
+    with pytest.raises(ContractError, match=r"batches .*\[8, 9\].*rows must not depend on"):
+        check_learner(NPG(), MatrixGame())
 
 
 def test_a_learner_that_takes_more_steps_than_it_promises_exactly_is_caught(monkeypatch):
