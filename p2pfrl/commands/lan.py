@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as encoder
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -271,25 +271,36 @@ def status(*runs: Path, json: Json = False) -> int:
 
     _require(runs)
     found = [status for run in runs for status in statuses(run)]
-    if json:
-        print(encoder.dumps(found, indent=2))
-    for status in () if json else found:
-        rounds = "" if status["rounds"] is None else f"/{status['rounds']}"
-        parts = [f"{status['directory']}: {status['state']}"]
-        if status["round"] is not None:
-            parts.append(f"round {status['round']}{rounds}")
-        if status.get("return_mean") is not None:
-            parts.append(f"return {status['return_mean']:.1f}")
-        if "bytes_sent" in status:
-            parts.append(f"sent {status['bytes_sent'] / 1e6:.1f} MB")
-            parts.append(f"journal {status['journal_bytes'] / 1e6:.1f} MB")
-        parts += [f"{n} {kind} not written" for kind, n in status.get("writes_failed", {}).items()]
-        if status["age"] is not None and status["state"] in ("running", "killed"):
-            parts.append(f"{status['age']:.0f} s ago")
-        if status["process"] is not None:
-            parts.append(status["process"])
-        print("  ".join(parts))
+    _show(found, map(_progress, found), json)
     return FAILED if any(status["state"] == MISSING for status in found) else DONE
+
+
+def _progress(status: Mapping[str, Any]) -> str:
+    """Return the line of a process or run."""
+    rounds = "" if status["rounds"] is None else f"/{status['rounds']}"
+    parts = [f"{status['directory']}: {status['state']}"]
+    if status["round"] is not None:
+        parts.append(f"round {status['round']}{rounds}")
+    if status.get("return_mean") is not None:
+        parts.append(f"return {status['return_mean']:.1f}")
+    if "bytes_sent" in status:
+        parts.append(f"sent {status['bytes_sent'] / 1e6:.1f} MB")
+        parts.append(f"journal {status['journal_bytes'] / 1e6:.1f} MB")
+    parts += [f"{n} {kind} not written" for kind, n in status.get("writes_failed", {}).items()]
+    if status["age"] is not None and status["state"] in ("running", "killed"):
+        parts.append(f"{status['age']:.0f} s ago")
+    if status["process"] is not None:
+        parts.append(status["process"])
+    return "  ".join(parts)
+
+
+def _show(found: Any, lines: Iterable[str], as_json: bool) -> None:
+    """Print what a command has found: as JSON, or as lines."""
+    if as_json:
+        print(encoder.dumps(found, indent=2))
+    else:
+        for line in lines:
+            print(line)
 
 
 def stop(*runs: Path, json: Json = False) -> int:
@@ -307,11 +318,7 @@ def stop(*runs: Path, json: Json = False) -> int:
 
     _require(runs)
     found = {str(run): interrupt(run) for run in runs}
-    if json:
-        print(encoder.dumps(found, indent=2))
-    else:
-        for run, outcome in found.items():
-            print(f"{run}: {outcome}")
+    _show(found, (f"{run}: {outcome}" for run, outcome in found.items()), json)
     return DONE if all(outcome in STOPPED for outcome in found.values()) else FAILED
 
 
@@ -357,17 +364,16 @@ def audit(*runs: Path, json: Json = False) -> int:
 
     _require(runs)
     found = [verdict for run in runs for verdict in verdicts(run)]
-    if json:
-        print(encoder.dumps(found, indent=2))
-    for verdict in () if json else found:
-        if verdict["problem"]:
-            print(f"{verdict['file']}:{verdict['entry']}: {verdict['problem']}")
-        else:
-            more = "" if verdict["ended"] else ", and the process has not noted its end"
-            print(
-                f"{verdict['file']}: {verdict['entries']} entries, intact, hash {verdict['hash']}{more}"
-            )
+    _show(found, map(_verdict, found), json)
     return FAILED if any(verdict["problem"] for verdict in found) else DONE
+
+
+def _verdict(verdict: Mapping[str, Any]) -> str:
+    """Return the line of an audit log."""
+    if verdict["problem"]:
+        return f"{verdict['file']}:{verdict['entry']}: {verdict['problem']}"
+    more = "" if verdict["ended"] else ", and the process has not noted its end"
+    return f"{verdict['file']}: {verdict['entries']} entries, intact, hash {verdict['hash']}{more}"
 
 
 def pki_init(directory: Path, *, json: Json = False) -> int:
@@ -410,11 +416,8 @@ def pki_issue(
 
 
 def _tell(made: Paths, as_json: bool) -> None:
-    if as_json:
-        files = {"authority": made.authority, "certificate": made.certificate, "key": made.key}
-        print(encoder.dumps({name: str(path) for name, path in files.items()}, indent=2))
-    else:
-        print(made.said)
+    files = {"authority": made.authority, "certificate": made.certificate, "key": made.key}
+    _show({name: str(path) for name, path in files.items()}, [made.said], as_json)
 
 
 pki = App(name="pki", help="Make certificates for peers.", help_format="plaintext")
