@@ -31,6 +31,7 @@ RUN = {
     "own_envs:made": {},
     "pettingzoo:own_envs:Pair": {},
     "pettingzoo:mpe2.simple_spread_v3": {"agents": 3},
+    "pettingzoo:mpe2.simple_tag_v3": {"agents": 4},
 }
 REFUSED = {
     "Taxi-v3": r"deprecated",
@@ -45,7 +46,7 @@ REFUSED = {
     "own_envs:Late": r"autoreset mode NEXT_STEP",
     "no_such_module:Env": r"No module named 'no_such_module'",
     "pettingzoo:no_such_game_v1": r"No module named 'no_such_game_v1'",
-    "pettingzoo:mpe2.simple_tag_v3": r"all members of a shared world need the same",
+    "pettingzoo:own_envs:Mixed": r"expected actions of one size, or discrete ones",
     "not an id": r"expected one of .* or a Gymnasium id",
 }
 NEEDED = {
