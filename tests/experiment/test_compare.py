@@ -18,7 +18,9 @@ from runs import executed, fails_on_seed_2, fake, write_scenario
 
 import p2pfrl
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.experiment.compare import Comparison, compare, read_comparison, tabulate
+from p2pfrl.experiment.compare import compare, read_comparison
+from p2pfrl.experiment.comparison import Comparison
+from p2pfrl.experiment.measures import tabulate
 from p2pfrl.results.groups import group
 from p2pfrl.results.plots import FIGURES
 from p2pfrl.results.record import Record, load
