@@ -27,7 +27,6 @@ from typing import Any, BinaryIO
 from p2pfrl.build.world import World
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.state import read, write
-from p2pfrl.experiment.tables import by_column, by_row
 from p2pfrl.results.directory import Content, content_of, going_on, reserve_note, write_note
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, loads
@@ -144,7 +143,7 @@ class Checkpoints:
         self._parts = state["parts"]
         for part in range(self._parts):
             rows = read(self._folder / f"rows-{part}.state", self._facts)
-            world.recorder.rows += by_row(rows["rows"])
+            world.recorder.rows += rows["rows"]
             world.recorder.agent_rows.restore(rows["agents"])
         self._rows, self._agent_rows = state["rows"]
         world.restore(state["world"], others)
@@ -198,7 +197,7 @@ class Checkpoints:
         except OSError as error:
             raise RecordError(f"{self._folder / _EVENTS}: {error.strerror}") from error
         rows = {
-            "rows": by_column(recorder.rows[self._rows :]),
+            "rows": recorder.rows[self._rows :],
             "agents": recorder.agent_rows.save(self._agent_rows),
         }
         write(self._folder / f"rows-{self._parts}.state", rows, self._facts)

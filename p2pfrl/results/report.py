@@ -163,7 +163,7 @@ def _subtitle(groups: Sequence[Group]) -> str:
     marked = groups[0].first.summary.get(BYZANTINE)
     count = len(marked.get("agents", ())) if isinstance(marked, dict) else 0
     of_them = f" ({count} Byzantine)" if count else ""
-    return f"{modes} · {n} agents{of_them} · {d:,} parameters each · {seeds} seed{'s' if seeds > 1 else ''}"
+    return f"{modes} · {n:,} agents{of_them} · {d:,} parameters each · {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def _run(record: Record) -> dict[str, str]:
