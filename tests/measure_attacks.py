@@ -179,26 +179,26 @@ def measure(table: str, rule: str, attack: str, seed: int, **more: object) -> fl
     return float(np.nanmean(record.metrics[found.metric][-found.last :]))
 
 
-def shown(values: Sequence[float], digits: int = 0) -> str:
-    """Return the mean over seeds and its 95% interval, cut at 0, and at 500 without digits.
+def shown(values: Sequence[float], is_return: bool = True) -> str:
+    """Return the mean over seeds and its 95% interval.
 
-    These are the bounds of returns; only they are shown without digits.
+    Returns are whole numbers, and their intervals are cut at 0 and 500.
     """
-    found, most = estimate(values), 500.0 if digits == 0 else math.inf
-    low, high = max(found.low, 0.0), min(found.high, most)
-    interval = f" ({low:.{digits}f} to {high:.{digits}f})" if math.isfinite(low) else ""
-    return f"{found.mean:.{digits}f}{interval}"
+    found, form = estimate(values), ".0f" if is_return else ".2g"
+    low, high = max(found.low, 0.0), min(found.high, 500.0 if is_return else math.inf)
+    interval = f" ({low:{form}} to {high:{form}})" if math.isfinite(low) else ""
+    return f"{found.mean:{form}}{interval}"
 
 
 def lines(table: str, found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a table of the page: a row per rule, a column per attack."""
     one = TABLES[table]
-    digits = 0 if one.metric == "return_mean" else 2
+    is_return = one.metric == "return_mean"
     yield f"| rule | {' | '.join(one.attacks)} |"
     yield f"|---|{'---|' * len(one.attacks)}"
     for rule in one.rules:
         cells = [
-            shown(found[rule][attack], digits) if one.has(rule, attack) else ""
+            shown(found[rule][attack], is_return) if one.has(rule, attack) else ""
             for attack in one.attacks
         ]
         yield f"| {rule} | {' | '.join(cells)} |"
