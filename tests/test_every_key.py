@@ -566,7 +566,7 @@ SLOW = (
     "faults",
 )
 """Sections with so many options that they are run before releases alone; else they are loaded."""
-LONGEST = ("environment", "learner")
+LONGEST = ("environment", "learner", "coordinator", "faults")
 """Those among them with options by the hundred, which are loaded before releases alone, too."""
 
 

@@ -92,7 +92,7 @@ def test_a_run_with_training_is_the_recursion_with_both_rounds_moved():
     np.testing.assert_allclose(run.parameters, y, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("rho", [0.8, 0.97])
+@pytest.mark.parametrize("rho", [0.8, pytest.param(0.97, marks=pytest.mark.slow)])
 def test_another_rho_is_slower_by_what_rate_says_and_never_diverges(rho):
     run = play(
         16,

@@ -151,6 +151,7 @@ def test_a_run_that_not_all_processes_had_joined_is_refused_or_begins_anew(
     assert [peer["incarnation"] for peer in record.summary["peers"]] == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_says_why_in_the_error_of_the_run(file: Path, tmp_path: Path) -> None:
     scenario, run = load(file, {"stop.rounds": 2}), tmp_path / "run"
     run_processes(scenario, run, 2, quiet=True)

@@ -27,7 +27,7 @@ FIXED = (
 @pytest.mark.parametrize(
     ("number", "way"),
     [
-        (signal.SIGTERM, LEAD),
+        pytest.param(signal.SIGTERM, LEAD, marks=pytest.mark.slow),
         (signal.SIGINT, FIXED),
         pytest.param(signal.SIGINT, LEAD, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, FIXED, marks=pytest.mark.slow),

@@ -38,7 +38,9 @@ def timeline(seed: int, names: tuple[object, ...]) -> tuple[Table, ...]:
     return tuple(faults)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_ends_whoever_crashes_and_comes_back_whenever(kind: str, seed: int) -> None:
     mode, tables = KINDS[kind]

@@ -31,7 +31,7 @@ def fixed_point(run: Record, lr: float, steps: int) -> Array:
 @pytest.mark.parametrize(
     ("n", "d", "steps", "lr", "rounds", "seed"),
     [
-        (5, 4, 1, 0.1, 400, 1),
+        pytest.param(5, 4, 1, 0.1, 400, 1, marks=pytest.mark.slow),
         (8, 8, 5, 0.05, 120, 2),
         (16, 3, 20, 0.15, 40, 3),
         (3, 12, 10, 0.02, 200, 4),

@@ -63,7 +63,11 @@ def test_noise_floor_on_other_graphs(
 
 
 @pytest.mark.parametrize(
-    ("order", "curvature"), [("adapt_then_combine", 1.0), ("combine_while_adapting", 4.0)]
+    ("order", "curvature"),
+    [
+        pytest.param("adapt_then_combine", 1.0, marks=pytest.mark.slow),
+        ("combine_while_adapting", 4.0),
+    ],
 )
 def test_curvature_lowers_the_noise_floor(order: str, curvature: float) -> None:
     measured = energy(10, 0.1, 1.0, order, topology={"kind": "ring"}, curvature=curvature, seed=4)

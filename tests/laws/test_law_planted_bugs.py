@@ -87,7 +87,17 @@ LAWS: dict[str, Law] = {
 NOT_ABOUT_MIXING = ("determinism",)
 
 
-@pytest.mark.parametrize("law", [name for name in LAWS if name not in NOT_ABOUT_MIXING])
+LONGEST = ("noise_floor_awc", "spectral_star", "partition")
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in LONGEST))
+        for name in LAWS
+        if name not in NOT_ABOUT_MIXING
+    ],
+)
 def test_every_law_fails_if_agents_do_not_mix(law: str, monkeypatch: pytest.MonkeyPatch) -> None:
     perform = Agent.perform
 

@@ -49,7 +49,9 @@ def variates(scenario: Scenario) -> tuple[np.ndarray, np.ndarray]:
     return mean, coordinator.body._extra  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_mean_of_the_control_variates_is_the_coordinators(name: str, seed: int) -> None:
     names = range(6) if name == "short deadline" else ("coordinator", *range(6))

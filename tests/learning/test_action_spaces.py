@@ -74,7 +74,7 @@ def test_samples_of_several_choices_are_independent_and_have_their_frequencies()
 
 
 @pytest.mark.parametrize("learner", ON_POLICY, ids=name)
-@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("is_masked", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_several_choices_at_once_are_learned(learner, is_masked):
     bound = stack(learner, Dials(is_masked=is_masked), 2, instances=8)
     trainer = Trainer(bound, 2)

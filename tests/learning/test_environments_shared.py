@@ -31,7 +31,10 @@ def roll(made: SharedSimulator, agents: list[int], steps: int = 12):
     return state, found
 
 
-@pytest.mark.parametrize("share", ["own", "team", "externality"])
+@pytest.mark.parametrize(
+    "share",
+    ["externality", *(pytest.param(share, marks=pytest.mark.slow) for share in ("own", "team"))],
+)
 def test_the_spectrum_keeps_the_contract(share):
     check_environment(Spectrum(members=3, share=share))
 

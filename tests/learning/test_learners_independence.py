@@ -54,7 +54,13 @@ def assert_same(a, b):
         pytest.param(CONTINUOUS, id="continuous", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("name", list(LEARNERS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("ppo_shared", marks=pytest.mark.slow),
+        *(name for name in LEARNERS if name != "ppo_shared"),
+    ],
+)
 def test_alone_in_pairs_in_subsets_in_chunks_and_all_together_are_bit_identical(name, problem):
     everyone = run(LEARNERS[name], problem, [range(N)])
     assert not np.array_equal(everyone.parameters[0], everyone.parameters[1])

@@ -57,7 +57,10 @@ def run(learner: Learner, groups: Any, *, instances: int = 1) -> Trainer:
 
 
 @pytest.mark.parametrize("instances", [1, 3])
-@pytest.mark.parametrize("name", list(LEARNERS))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("sac", marks=pytest.mark.slow), *(name for name in LEARNERS if name != "sac")],
+)
 def test_alone_in_subsets_and_all_together_are_bit_identical(name: str, instances: int) -> None:
     everyone = run(LEARNERS[name], [range(N)], instances=instances)
     assert not np.array_equal(everyone.parameters[0], everyone.parameters[1])

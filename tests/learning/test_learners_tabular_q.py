@@ -143,7 +143,12 @@ def test_q_star_satisfies_the_optimality_equation_of_every_agent_and_of_their_me
 
 
 @pytest.mark.parametrize(
-    "behavior", [{"kind": "generative"}, {"kind": "uniform"}, {"kind": "epsilon_greedy"}]
+    "behavior",
+    [
+        {"kind": "generative"},
+        {"kind": "uniform"},
+        pytest.param({"kind": "epsilon_greedy"}, marks=pytest.mark.slow),
+    ],
 )
 def test_agents_find_the_way_through_a_grid(behavior):
     environment = {"id": "gridworld", "rows": 3, "columns": 3, "instances": 4}

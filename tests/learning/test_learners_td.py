@@ -155,7 +155,9 @@ def test_where_states_are_never_visited_or_features_are_too_many_the_optimum_is_
     )
 
 
-@pytest.mark.parametrize("environment", [GARNET, GRID], ids=["garnet", "gridworld"])
+@pytest.mark.parametrize(
+    "environment", [GARNET, pytest.param(GRID, marks=pytest.mark.slow)], ids=["garnet", "gridworld"]
+)
 @pytest.mark.parametrize("samples", ["stationary", "trajectory"])
 def test_samples_have_the_frequencies_of_the_mean_field(samples, environment):
     stack = bound(

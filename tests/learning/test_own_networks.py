@@ -96,7 +96,8 @@ def test_a_module_whose_rows_are_not_its_own_is_not_stacked(cls: str, message: s
 
 
 @pytest.mark.parametrize(
-    ("stacked", "correction"), [(False, "none"), (False, "prox"), (True, "none")]
+    ("stacked", "correction"),
+    [(False, "none"), pytest.param(False, "prox", marks=pytest.mark.slow), (True, "none")],
 )
 def test_what_is_frozen_keeps_its_numbers_and_the_rest_is_trained(stacked, correction) -> None:
     changed = {

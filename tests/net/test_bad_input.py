@@ -487,8 +487,8 @@ def test_one_byte_at_a_time_meets_a_deadline() -> None:
     ("join", "data", "reason"),
     [
         (True, built()[:1000], "silent"),
-        (True, b"", "silent"),
-        (False, b"", "greeting_timeout"),
+        pytest.param(True, b"", "silent", marks=pytest.mark.slow),
+        pytest.param(False, b"", "greeting_timeout", marks=pytest.mark.slow),
         (False, b"p2p", "greeting_timeout"),
     ],
 )

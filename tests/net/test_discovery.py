@@ -194,7 +194,11 @@ def test_peers_that_were_told_no_address_run_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--peers", "0-3=127.0.0.1:7000"], ["--rendezvous", "127.0.0.1:7000"]]
+    "options",
+    [
+        ["--peers", "0-3=127.0.0.1:7000"],
+        pytest.param(["--rendezvous", "127.0.0.1:7000"], marks=pytest.mark.slow),
+    ],
 )
 def test_whoever_knows_the_address_need_not_ask_for_it(options: list[str], tmp_path: Path) -> None:
     file = tmp_path / "found.toml"

@@ -81,7 +81,15 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, int]:
     not os.path.exists("/proc/self/status"), reason="peak memory is read from Linux's /proc"
 )
 @pytest.mark.parametrize(
-    "name", ["a long dotted key", "deep arrays", "deep tables", "an integer of 5000 digits"]
+    "name",
+    [
+        "a long dotted key",
+        "deep arrays",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("deep tables", "an integer of 5000 digits")
+        ),
+    ],
 )
 def test_a_refusal_takes_little_time_and_memory(name: str, short: tuple[float, int], tmp_path):
     seconds, kilobytes = refuse(HOSTILE[name][0], tmp_path)

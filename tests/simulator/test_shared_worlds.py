@@ -106,6 +106,8 @@ GONE: dict[str, list[Table]] = {
     "leave": [{"kind": "leave", "agents": [1], "at": "19ms"}],
     "join": [{"kind": "join", "agents": [1], "at": "19ms"}],
 }
+BOTH = ("one after the other", "join")
+"""Faults that are tried in every mode by default; the others in gossip alone."""
 MODES: dict[str, Table] = {
     "gossip": {},
     "every message": {"mixing": {"kind": "push_sum"}},
@@ -116,8 +118,14 @@ MODES: dict[str, Table] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", GONE)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        pytest.param(name, mode, marks=[pytest.mark.slow] * (mode != "gossip" and name not in BOTH))
+        for name in GONE
+        for mode in MODES
+    ],
+)
 def test_whoever_is_gone_or_comes_back_the_others_train_on(name: str, mode: str) -> None:
     tables = (MODES[mode], {"faults": GONE[name]}, {"network": {"peer_timeout": "5ms"}})
     if mode == "every message" and name in ("leave", "join"):
