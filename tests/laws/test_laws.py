@@ -22,7 +22,6 @@ PINNED = {
     "laplacian_step": "laws/test_law_spectral.py"
     "::test_laplacian_step_decays_below_two_over_lambda_max_and_grows_above",
     "loss_drift": "laws/test_law_loss.py::test_one_sided_drops_move_the_mean_as_a_monte_carlo_says",
-    "maml": "learning/test_personal_models.py::test_maml_ends_at_its_fixed_point",
     "noise_floor": "laws/test_law_noise_floor.py::test_curvature_lowers_the_noise_floor",
     "push_sum_loss": "consensus/test_mixing_push_sum.py"
     "::test_mass_is_kept_and_the_mean_found_whatever_is_lost_repeated_or_overtaken",
