@@ -80,6 +80,7 @@ class Mode:
         has_coordinator: there is one, and agents talk to it alone; or to the edge they belong to.
         has_edges: there are coordinators between agents and coordinator.
         pools: agents upload transitions, and the coordinator learns.
+        takes_standbys: others can take over from its coordinator.
         rules: rules with a say in it, beside those of all modes.
         exchange_needs: needs of exchanges that can be broken in it; other exchanges do not happen.
         idle: dotted keys without effect.
@@ -92,6 +93,7 @@ class Mode:
     has_coordinator: ClassVar[bool] = False
     has_edges: ClassVar[bool] = False
     pools: ClassVar[bool] = False
+    takes_standbys: ClassVar[bool] = False
     rules: ClassVar[tuple[RuleKey, ...]] = ()
     exchange_needs: ClassVar[tuple[Need, ...]] = ()
     idle: ClassVar[tuple[str, ...]] = ()
@@ -132,6 +134,7 @@ class Central(Mode):
 
     name: ClassVar[str] = "central"
     has_coordinator: ClassVar[bool] = True
+    takes_standbys: ClassVar[bool] = True
     rules: ClassVar[tuple[RuleKey, ...]] = _RULES_OF_COORDINATOR
     exchange_needs: ClassVar[tuple[Need, ...]] = _NEEDS_OF_COORDINATOR
     idle: ClassVar[tuple[str, ...]] = (*_GRAPH, "hierarchy")

@@ -11,6 +11,7 @@ from p2pfrl.core.types import MOST_STANDBYS
 from p2pfrl.exchange.compressors.base import Raw
 from p2pfrl.exchange.gates.base import Always
 from p2pfrl.scenario.checks.facts import Problem
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Edge, Scenario
 
 _KEY = ("coordinator", "standbys")
@@ -22,7 +23,7 @@ def standbys(scenario: Scenario) -> Iterator[Problem]:
     section, hosts = scenario.coordinator, scenario.coordinator.hosts
     if not hosts:
         return
-    if scenario.mode != "central":
+    if not MODES[scenario.mode].takes_standbys:
         yield (
             _KEY,
             f"mode {scenario.mode!r} has no coordinator that standbys could replace; leave it out",
