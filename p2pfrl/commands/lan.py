@@ -415,6 +415,61 @@ def pki_issue(
     return DONE
 
 
+def pki_renew(
+    agents: str,
+    *,
+    authority: Annotated[Path, Parameter(help="Directory of the authority, as pki init made it.")],
+    days: Annotated[
+        int, Parameter(converter=whole, help="Days the certificate is valid, from now on.")
+    ] = 365,
+    json: Json = False,
+) -> int:
+    """Make the certificate of a process valid for longer. Its key and its agents stay.
+
+    Parameters
+    ----------
+    agents
+        Ids as they were given to pki issue.
+    """
+    from p2pfrl.net.certificates import renew
+    from p2pfrl.net.fleet import parse_agents
+
+    with named("AGENTS"):
+        ids = parse_agents(agents)
+    with named():
+        made = renew(authority, ids, days=days)
+    _tell(made, json)
+    return DONE
+
+
+def pki_revoke(
+    agents: str,
+    *,
+    authority: Annotated[Path, Parameter(help="Directory of the authority, as pki init made it.")],
+    json: Json = False,
+) -> int:
+    """Revoke all certificates that were issued for a process: other processes refuse them.
+
+    Parameters
+    ----------
+    agents
+        Ids as they were given to pki issue.
+    """
+    from p2pfrl.net.certificates import revoke
+    from p2pfrl.net.fleet import parse_agents
+    from p2pfrl.net.revoked import REVOKED
+
+    with named("AGENTS"):
+        ids = parse_agents(agents)
+    with named():
+        made = revoke(authority, ids)
+    if json:
+        print(encoder.dumps({"revoked": str(made.authority.with_name(REVOKED))}, indent=2))
+    else:
+        print(made.said)
+    return DONE
+
+
 def _tell(made: Paths, as_json: bool) -> None:
     files = {"authority": made.authority, "certificate": made.certificate, "key": made.key}
     _show({name: str(path) for name, path in files.items()}, [made.said], as_json)
@@ -423,3 +478,5 @@ def _tell(made: Paths, as_json: bool) -> None:
 pki = App(name="pki", help="Make certificates for peers.", help_format="plaintext")
 pki.command(pki_init, name="init")
 pki.command(pki_issue, name="issue")
+pki.command(pki_renew, name="renew")
+pki.command(pki_revoke, name="revoke")

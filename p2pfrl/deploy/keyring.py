@@ -19,7 +19,7 @@ from p2pfrl.build.secure import Keyring
 from p2pfrl.exchange.secure.errors import SecureError
 from p2pfrl.exchange.secure.keys import Source, expanded
 from p2pfrl.exchange.secure.members import Unsigned
-from p2pfrl.net.options import Files
+from p2pfrl.net.options import Current, Files, Security
 from p2pfrl.net.tls import CertificateError, name_of
 from p2pfrl.scenario.traffic import SIGNATURE
 
@@ -33,27 +33,39 @@ class Certified:
 
     Args:
         files: its certificate, its key, and the authority's certificate.
+        current: which certificates are revoked, and whether the own one was renewed.
 
     Raises:
         CertificateError: the certificate names so many agents that it is too large to be sent.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, current: Current) -> None:
         self._authority = x509.load_pem_x509_certificate(files.authority.read_bytes())
+        self._files, self._current = files, current
+        self._issued = lru_cache(maxsize=1024)(self._certificate)
+        self._read()
+
+    def _read(self) -> None:
+        """Read the own certificate and its key."""
+        files, self._renewals = self._files, self._current.renewals
         own = x509.load_pem_x509_certificate(files.certificate.read_bytes())
         key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
         assert isinstance(key, ec.EllipticCurvePrivateKey), "p2pfrl pki makes no other keys"
         self._key = key
         self._own = own.public_bytes(serialization.Encoding.DER)
-        if len(self.sign(b"")) > SIGNATURE:
+        if len(self._signed(b"")) > SIGNATURE:
             raise CertificateError(
                 f"{files.certificate}: secure sums send certificates of at most {SIGNATURE - 80} bytes, and this one "
                 f"has {len(self._own)}: issue it for fewer agents"
             )
-        self._issued = lru_cache(maxsize=1024)(self._certificate)
 
     def sign(self, text: bytes) -> bytes:
         """Return a signature of `text`, with the certificate that it can be checked with."""
+        if self._renewals != self._current.renewals:
+            self._read()
+        return self._signed(text)
+
+    def _signed(self, text: bytes) -> bytes:
         signature = self._key.sign(text, _SHA256)
         return len(signature).to_bytes(2, "little") + signature + self._own
 
@@ -65,6 +77,8 @@ class Certified:
             now = datetime.now(UTC)
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
                 raise ValueError("it is not valid today")
+            if certificate.serial_number in self._current.revoked:
+                raise ValueError("it is revoked")
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
             if name_of(agent) not in names.value.get_values_for_type(x509.DNSName):
                 raise ValueError(f"it does not name agent {agent}")
@@ -100,9 +114,9 @@ def from_system() -> Callable[[int, int], Source]:
     return source
 
 
-def real_keyring(files: Files | None) -> Keyring:
+def real_keyring(security: Security) -> Keyring:
     """Return the keys of a process, signed where it has a certificate."""
-    if files is None:
+    if security.files is None:
         return Keyring(from_system(), lambda agent: Unsigned(), UNSIGNED)
-    signer = Certified(files)
+    signer = Certified(security.files, security.current)
     return Keyring(from_system(), lambda agent: signer, SIGNED)

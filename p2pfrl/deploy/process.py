@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
@@ -69,6 +69,9 @@ from p2pfrl.scenario.checks.resuming import refuse_resuming, refuse_unsaved
 from p2pfrl.scenario.checks.secure import refuse_masks
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files, sources
+
+if TYPE_CHECKING:
+    from p2pfrl.net.credentials import Credentials
 
 JOURNAL = "journal.bin"
 SUMMARY = "peer.json"
@@ -195,6 +198,7 @@ async def _deploy(
     began = time.perf_counter()
     _end_on_signals()
     _say_what_is_ignored(scenario, log)
+    credentials = _credentials(security, place.agents, log)
     text = resolved(scenario)
     assembly = Assembly(scenario, _keyring(scenario, security, log))
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))
@@ -272,7 +276,7 @@ async def _deploy(
             log.say(f"waiting for {awaited}, at most {timing.start:g} s")
         watching = surfaced(
             node.loop.create_task(
-                _watch(out, journal, node, ids, scenario.stop.rounds, writes, log)
+                _watch(out, journal, node, ids, scenario.stop.rounds, writes, log, credentials)
             )
         )
 
@@ -327,7 +331,16 @@ def _keyring(scenario: Scenario, security: Security, log: RunLog) -> Keyring | N
 
     if security.files is None:
         log.say(_UNSIGNED)
-    return real_keyring(security.files)
+    return real_keyring(security)
+
+
+def _credentials(security: Security, ids: Sequence[int], log: RunLog) -> Credentials | None:
+    """Return what looks after a process's certificate; None where it has none."""
+    if security.files is None:
+        return None
+    from p2pfrl.net.credentials import Credentials
+
+    return Credentials(security, security.files, ids, log)
 
 
 def _writes(scenario: Scenario, log: RunLog) -> Writes:
@@ -484,10 +497,16 @@ async def _watch(
     rounds: int | None,
     writes: Writes,
     log: RunLog,
+    credentials: Credentials | None,
 ) -> None:
-    """Write the status of this process every second, and print a line every five."""
+    """Write the status of this process every second, and print a line every five.
+
+    It looks every second whether certificates have changed, too.
+    """
     saved = dict(journal.rounds)
     for second in count():
+        if credentials is not None and credentials.look():
+            node.mesh.expel_revoked()
         status = _status(out, journal, node, ids, rounds, writes)
         status.write(out)
         awaited = node.mesh.awaited() if journal.rounds == saved else ""

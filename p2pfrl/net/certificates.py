@@ -2,6 +2,8 @@
 
     authority    ca.crt, ca.key             ca.crt goes to every machine, ca.key stays
     peer         agent-3.crt, agent-3.key   both go to the machine of agent 3
+    revoked      revoked.crl                goes to every machine, beside its certificate
+    issued       issued.jsonl               stays: what the authority has issued
 
 Certificates are valid from the day before they were made, so clocks may differ by up to a day. The
 authority has no name constraints: peers trust it for agents' names alone, and hosts may have any
@@ -11,19 +13,22 @@ name or address. Do not add it to the trusted authorities of a browser or an ope
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from p2pfrl.core.files import write_atomically
+from p2pfrl.core.files import read_regular, write_atomically
 from p2pfrl.core.types import (
     COORDINATOR,
     HIGHEST_ID,
@@ -33,11 +38,16 @@ from p2pfrl.core.types import (
     standby_id,
 )
 from p2pfrl.net.fleet import runs_of
+from p2pfrl.net.revoked import REVOKED, read_revoked
 from p2pfrl.net.tls import DOMAIN, CertificateError, name_of
 
 AUTHORITY_YEARS = 10
 MAX_AGENTS = 1000
 """Maximum number of agents in one certificate. OpenSSL accepts chains of at most 100 KB."""
+
+ISSUED = "issued.jsonl"
+"""The list of what an authority has issued: a JSON object per line, with `serial` and `agents`."""
+_MOST_ISSUED = 2**26
 
 _MARGIN = timedelta(days=1)
 _HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.IGNORECASE)
@@ -124,35 +134,13 @@ def issue(
     """
     ids = _agents(agents)
     names = [x509.DNSName(name_of(agent)) for agent in ids] + [_host(host) for host in hosts]
-    begin = _time(now)
-    if not 1 <= days <= 365 * AUTHORITY_YEARS:
-        raise CertificateError(f"days: expected 1 to {365 * AUTHORITY_YEARS}, got {days}")
-    end = begin + timedelta(days=days)
-    authority, authority_key = _authority(directory)
-    if end > authority.not_valid_after_utc:
-        left = (authority.not_valid_after_utc - begin).days
-        fix = (
-            f"ask for at most {left}" if left >= 1 else "make a new authority in another directory"
-        )
-        raise CertificateError(
-            f"days: expected an end no later than the authority's, {_day(authority)}, got {end:%Y-%m-%d}; {fix}"
-        )
+    signer = _Signer(directory, days, now)
     stem = _stem(ids)
     path, secret = directory / f"{stem}.crt", directory / f"{stem}.key"
     _refuse_existing(path, secret, "to replace them, remove both files first")
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name_of(ids[0]))])
-    purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-    certificate = (
-        _builder(
-            subject, authority.subject, key.public_key(), authority_key.public_key(), begin, end
-        )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
+    certificate = signer.sign(ids, key.public_key(), x509.SubjectAlternativeName(names))
+    _note_issued(directory, ids, certificate)
     _write_pair(secret, key, path, certificate)
     said = (
         f"{path}: certificate of {stem}, valid until {_day(certificate)}\n"
@@ -160,6 +148,182 @@ def issue(
         f"Copy both and {directory / 'ca.crt'} to the machine of {stem}."
     )
     return Paths(directory / "ca.crt", path, secret, said)
+
+
+def renew(
+    directory: Path, agents: Sequence[int], *, days: int = 365, now: datetime | None = None
+) -> Paths:
+    """Replace the certificate of the process of `agents` by one with another validity.
+
+    Names and key stay, so the key is not needed here. Processes that run read the new file.
+
+    Args:
+        directory: folder of the authority, with the certificate that it issued.
+        agents: ids of the agents of the process.
+        days: validity in days from now on, at most that of the authority.
+        now: its time of creation; None for the system's time.
+
+    Raises:
+        CertificateError: authority or certificate are missing, damaged or revoked, an argument is
+            invalid, or the file cannot be written.
+    """
+    ids = _agents(agents)
+    signer = _Signer(directory, days, now)
+    stem = _stem(ids)
+    path = directory / f"{stem}.crt"
+    old = _own_certificate(path, signer.authority)
+    if old.serial_number in read_revoked(directory / REVOKED, signer.authority):
+        raise CertificateError(
+            f"{path}: is revoked; remove it and its key, and issue another one: p2pfrl pki issue"
+        )
+    public = old.public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey), "p2pfrl pki makes no other keys"
+    names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    certificate = signer.sign(ids, public, names)
+    _note_issued(directory, ids, certificate)
+    _write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    said = (
+        f"{path}: certificate of {stem}, valid until {_day(certificate)}, with the same key\n"
+        f"Copy it to the machine of {stem} in place of the old one; a process that runs reads it."
+    )
+    return Paths(directory / "ca.crt", path, directory / f"{stem}.key", said)
+
+
+def revoke(directory: Path, agents: Sequence[int], *, now: datetime | None = None) -> Paths:
+    """Revoke every certificate that was issued for the process of `agents`.
+
+    The list of all revoked ones is an X.509 CRL, signed by the authority, with its end as the time
+    of the next one: peers use the one that they have.
+
+    Args:
+        directory: folder of the authority.
+        agents: ids of the agents of the process, exactly those of its certificate.
+        now: the time of the revocation; None for the system's time.
+
+    Raises:
+        CertificateError: nothing was issued for them, the authority is missing or damaged, or the
+            list cannot be written.
+    """
+    ids, begin = _agents(agents), _time(now)
+    authority, key = _authority(directory)
+    stem, path = _stem(ids), directory / REVOKED
+    certificate = directory / f"{stem}.crt"
+    found = {entry["serial"] for entry in _issued(directory) if entry["agents"] == ids}
+    if certificate.exists():
+        found.add(_own_certificate(certificate, authority).serial_number)
+    if not found:
+        raise CertificateError(
+            f"{directory}: expected a certificate issued for {stem}, got none; name exactly the agents that a "
+            f"certificate names, as in the name of its file"
+        )
+    before = read_revoked(path, authority)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.subject)
+        .last_update(begin)
+        .next_update(authority.not_valid_after_utc)
+    )
+    times = before | {serial: begin for serial in found if serial not in before}
+    for serial, time in sorted(times.items()):
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(time)
+        builder = builder.add_revoked_certificate(entry.build())
+    made = builder.sign(key, hashes.SHA256())
+    _write(path, made.public_bytes(serialization.Encoding.PEM), 0o644)
+    said = (
+        f"{path}: {len(times)} revoked, {len(times) - len(before)} of them now, of {stem}\n"
+        "Copy it to every machine, beside its certificate; processes that run read it and close the connections."
+    )
+    return Paths(directory / "ca.crt", certificate, directory / f"{stem}.key", said)
+
+
+class _Signer:
+    """The authority, and the time for which it is to certify."""
+
+    def __init__(self, directory: Path, days: int, now: datetime | None) -> None:
+        self._begin = _time(now)
+        if not 1 <= days <= 365 * AUTHORITY_YEARS:
+            raise CertificateError(f"days: expected 1 to {365 * AUTHORITY_YEARS}, got {days}")
+        self._end = self._begin + timedelta(days=days)
+        self.authority, self._key = _authority(directory)
+        last = self.authority.not_valid_after_utc
+        if self._end > last:
+            left = (last - self._begin).days
+            fix = (
+                f"ask for at most {left}"
+                if left >= 1
+                else "make a new authority in another directory"
+            )
+            raise CertificateError(
+                f"days: expected an end no later than the authority's, {_day(self.authority)}, got "
+                f"{self._end:%Y-%m-%d}; {fix}"
+            )
+
+    def sign(
+        self,
+        ids: Sequence[int],
+        public: ec.EllipticCurvePublicKey,
+        names: x509.SubjectAlternativeName,
+    ) -> x509.Certificate:
+        """Return a certificate of a process."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name_of(ids[0]))])
+        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        issuer, signer = self.authority.subject, self._key.public_key()
+        return (
+            _builder(subject, issuer, public, signer, self._begin, self._end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+            .add_extension(names, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+def _own_certificate(path: Path, authority: x509.Certificate) -> x509.Certificate:
+    """Return a certificate that the authority has issued."""
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        certificate.verify_directly_issued_by(authority)
+    except OSError as error:
+        raise CertificateError(
+            f"{path}: expected the certificate that pki issue made, got: {error.strerror}"
+        ) from error
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise CertificateError(
+            f"{path}: expected a certificate of the authority beside it, got another file"
+        ) from error
+    return certificate
+
+
+def _note_issued(directory: Path, ids: Sequence[int], certificate: x509.Certificate) -> None:
+    """Note a certificate before it is written, so that all that exist can be revoked."""
+    path, entry = directory / ISSUED, {"serial": hex(certificate.serial_number), "agents": ids}
+    line = json.dumps({**entry, "until": _day(certificate)}).encode() + b"\n"
+    try:
+        with path.open("ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise CertificateError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _issued(directory: Path) -> list[dict[str, Any]]:
+    """Return what an authority has issued; nothing if it was made before such lists were."""
+    path = directory / ISSUED
+    if not path.exists():
+        return []
+    found = []
+    try:
+        for line in read_regular(path, _MOST_ISSUED).splitlines():
+            entry = json.loads(line)
+            found.append({"serial": int(entry["serial"], 16), "agents": list(entry["agents"])})
+    except OSError as error:
+        raise CertificateError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CertificateError(
+            f"{path}: expected a certificate per line, got something else; remove the damaged line"
+        ) from error
+    return found
 
 
 def _time(now: datetime | None) -> datetime:

@@ -70,7 +70,7 @@ class RunLog:
                 f"the coordinator is gone ({show_agents(gone)}): its agents wait at most {self.patience:g} s until it "
                 "is started again with the same command"
             )
-        if what in ("lost", "up", "refused", "engine") and self.lines < 100:
+        if what in ("lost", "up", "refused", "engine", "certificate") and self.lines < 100:
             who = f" agents {show_agents(agents)}" if isinstance(agents, tuple) and agents else ""
             where = f" at {details['where']}" if details.get("where") else ""
             self.say(

@@ -192,6 +192,12 @@ class Mesh:
         link.send(to, frame, sender)
         return True
 
+    def expel_revoked(self) -> None:
+        """Close the connections of certificates that are revoked by now, and say why."""
+        for link in list(self._connections):
+            if refusal := self._security.current.refusal(link.transport):
+                self._handle(link, link.session.expel(*refusal))
+
     def round_trips(self) -> dict[int, float]:
         """Return the smallest round trip in seconds to each linked process.
 
@@ -271,7 +277,7 @@ class Mesh:
                 heartbeat=self._timing.heartbeat,
                 timeout=self._timing.timeout,
                 allowed=self._allowed(transport),
-                check=self._check,
+                check=lambda peer: self._security.current.refusal(transport) or self._check(peer),
             )
 
         return Link(connected, self._handle, self._loop.time, self._timing.timeout)

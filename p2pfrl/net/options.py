@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 
 class Relay:
@@ -39,6 +40,29 @@ class Files:
     key: Path
 
 
+@dataclass
+class Current:
+    """What of the certificates of a run may change while a process runs (net/credentials.py).
+
+    Attributes:
+        revoked: serial numbers of the certificates that are refused.
+        renewals: how often the process's own certificate was replaced.
+    """
+
+    revoked: frozenset[int] = frozenset()
+    renewals: int = 0
+
+    def refusal(self, transport: asyncio.BaseTransport) -> tuple[str, str] | None:
+        """Return (reason, detail) if the certificate at the other end is revoked, or None."""
+        tls = transport.get_extra_info("ssl_object") if self.revoked else None
+        if tls is None:
+            return None
+        serial = str((cast(ssl.SSLObject, tls).getpeercert() or {}).get("serialNumber", ""))
+        if not serial or int(serial, 16) not in self.revoked:
+            return None
+        return "certificate_revoked", f"the authority has revoked certificate {serial}"
+
+
 @dataclass(frozen=True)
 class Security:
     """Shared secret and TLS contexts of a process.
@@ -50,6 +74,7 @@ class Security:
         names: a connection's TLS object -> agents named by the peer's certificate.
         relay: forwards the handshakes that `server` refused.
         files: of the certificate, where there is one.
+        current: what of certificates may change meanwhile.
     """
 
     secret: bytes = b""
@@ -58,6 +83,7 @@ class Security:
     names: Callable[[ssl.SSLObject], tuple[int, ...]] | None = None
     relay: Relay = field(default_factory=Relay)
     files: Files | None = None
+    current: Current = field(default_factory=Current)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,9 @@ class Rendezvous:
     def _accept(self) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:
             self._admission.admit(link, link.peer_host(), len(self._everyone))
-            return _session(self._own, self._decoder, self._security, self._timing, dialer=False)
+            return _session(
+                self._own, self._decoder, self._security, self._timing, transport, dialer=False
+            )
 
         return Link(session, self._handle, asyncio.get_running_loop().time, self._timing.timeout)
 
@@ -293,7 +295,9 @@ class _Request:
 
     def _protocol(self) -> Link:
         def session(link: Link, transport: asyncio.Transport) -> Session:
-            return _session(self._own, self._decoder, self._security, self._timing, dialer=True)
+            return _session(
+                self._own, self._decoder, self._security, self._timing, transport, dialer=True
+            )
 
         return Link(session, self._handle, self._loop.time, self._timing.timeout)
 
@@ -336,7 +340,13 @@ def _why_closed(link: Link, event: Closed, lead: Address, *, is_plain: bool) -> 
 
 
 def _session(
-    own: Identity, decoder: Decoder, security: Security, timing: Timing, *, dialer: bool
+    own: Identity,
+    decoder: Decoder,
+    security: Security,
+    timing: Timing,
+    transport: asyncio.Transport,
+    *,
+    dialer: bool,
 ) -> Session:
     return Session(
         own.fresh(),
@@ -346,6 +356,7 @@ def _session(
         now=asyncio.get_running_loop().time(),
         heartbeat=timing.heartbeat,
         timeout=timing.timeout,
+        check=lambda peer: security.current.refusal(transport),
     )
 
 

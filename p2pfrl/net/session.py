@@ -224,6 +224,10 @@ class Session:
         """Close the session because the transport gave up; return the events."""
         return [] if self.is_closed else self._close(reason, detail)
 
+    def expel(self, reason: str, detail: str) -> list[Event]:
+        """Close the session and tell the other side why; return the events."""
+        return [] if self.is_closed else self._refuse_peer(reason, detail)
+
     def spoke(self, now: float) -> None:
         """Record that something was sent at `now`."""
         self._spoke = now

@@ -89,6 +89,11 @@ class Link(asyncio.BufferedProtocol):
         self._envelope = envelope(())
 
     @property
+    def transport(self) -> asyncio.Transport:
+        """The connection below."""
+        return self._transport
+
+    @property
     def pending(self) -> int:
         """Number of frames and pieces that the transport has not taken yet."""
         return len(self._slots) + len(self._sending)

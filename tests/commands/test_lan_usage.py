@@ -114,3 +114,9 @@ def test_pki_tells_programs_where_its_files_are(file, capsys):
         "certificate": "authority/agents-0-3.crt",
         "key": "authority/agents-0-3.key",
     }
+    assert main(["pki", "renew", "0-3", "--authority", "authority", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["certificate"] == "authority/agents-0-3.crt"
+    assert main(["pki", "revoke", "0-3", "--authority", "authority", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"revoked": "authority/revoked.crl"}
+    assert main(["pki", "renew", "0-3", "--authority", "authority"]) == 2
+    assert "is revoked" in capsys.readouterr().err

@@ -107,7 +107,7 @@ def kill_often(kills: int, rounds: int, root: Path) -> tuple[list[float], Record
             print(f"kill {len(seconds)}: {seconds[-1]:.2f} s", file=sys.stderr, flush=True)
             fleet.start(number)
             fleet.wait_for_link(number)
-        fleet.end()
+        fleet.end(DEADLINE + rounds)
     return seconds, collect(fleet.homes, root / "all")
 
 

@@ -142,11 +142,11 @@ class Fleet:
                 seen.add(checkpoint.stat().st_mtime_ns)
             time.sleep(0.001)
 
-    def end(self) -> Mapping[int, int]:
-        """Wait for all to end; return how often each was started again."""
+    def end(self, seconds: float = DEADLINE) -> Mapping[int, int]:
+        """Wait for all to end, each for so long; return how often each was started again."""
         found = {}
         for number, process in self._living.items():
-            process.join(DEADLINE)
+            process.join(seconds)
             assert process.exitcode == 0, f"{self._groups[number]} ended with {process.exitcode}"
             summary = json.loads((self.homes[number] / "peer.json").read_text())
             found[number] = summary["incarnation"]

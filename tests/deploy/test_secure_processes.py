@@ -17,7 +17,7 @@ from p2pfrl.experiment.run import simulate
 from p2pfrl.laws.runs import text
 from p2pfrl.net import certificates as pki
 from p2pfrl.net.mesh import Security, Timing
-from p2pfrl.net.options import Files
+from p2pfrl.net.options import Current, Files
 from p2pfrl.net.tls import CertificateError
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.traffic import SIGNATURE
@@ -32,8 +32,12 @@ def files(root, agents, **options):
     return Files(made.authority, made.certificate, made.key)
 
 
+def certified(root, agents, **options):
+    return Certified(files(root, agents, **options), Current())
+
+
 def test_keys_are_signed_and_checked_with_the_certificates_of_their_agents(tmp_path):
-    own, other = Certified(files(tmp_path, [3, 4])), Certified(files(tmp_path, [7]))
+    own, other = certified(tmp_path, [3, 4]), certified(tmp_path, [7])
     signature = own.sign(b"keys")
     assert len(signature) < SIGNATURE
     for agent in (3, 4):
@@ -48,7 +52,7 @@ def test_keys_are_signed_and_checked_with_the_certificates_of_their_agents(tmp_p
 
 
 def test_keys_of_other_authorities_and_bytes_that_are_none_are_refused(tmp_path):
-    own, stranger = Certified(files(tmp_path / "a", [3])), Certified(files(tmp_path / "b", [3]))
+    own, stranger = certified(tmp_path / "a", [3]), certified(tmp_path / "b", [3])
     signature = stranger.sign(b"keys")
     for bad in (signature, b"", b"\xff\xff", bytes(500), own.sign(b"keys")[:-1]):
         with pytest.raises(SecureError, match="bad_signature"):
@@ -58,14 +62,14 @@ def test_keys_of_other_authorities_and_bytes_that_are_none_are_refused(tmp_path)
 def test_keys_of_certificates_that_have_expired_are_refused(tmp_path):
     long_ago = datetime.now(UTC) - timedelta(days=30)
     pki.init(tmp_path, now=long_ago)
-    expired = Certified(files(tmp_path, [3], days=7, now=long_ago))
+    expired = certified(tmp_path, [3], days=7, now=long_ago)
     with pytest.raises(SecureError, match="not valid today"):
         expired.verify(3, b"keys", expired.sign(b"keys"))
 
 
 def test_a_certificate_that_is_too_large_to_be_sent_is_refused(tmp_path):
     with pytest.raises(CertificateError, match="issue it for fewer agents"):
-        Certified(files(tmp_path, range(200)))
+        certified(tmp_path, range(200))
 
 
 def test_random_bytes_of_a_process_are_those_of_nobody_else(tmp_path):
@@ -74,8 +78,8 @@ def test_random_bytes_of_a_process_are_those_of_nobody_else(tmp_path):
     assert source(1, 0)(0, "a", 32) != source(2, 0)(0, "a", 32)
     assert source(1, 0)(0, "a", 32) != source(1, 1)(0, "a", 32)
     assert source(1, 0)(0, "a", 32) != from_system()(1, 0)(0, "a", 32)
-    assert real_keyring(None).origin == UNSIGNED
-    assert real_keyring(files(tmp_path, [1])).origin == SIGNED
+    assert real_keyring(Security()).origin == UNSIGNED
+    assert real_keyring(Security(files=files(tmp_path, [1]))).origin == SIGNED
 
 
 def test_masks_between_neighbors_are_refused_with_the_reason(tmp_path):

@@ -86,6 +86,7 @@ def test_keys_are_for_the_owner_alone_whatever_the_umask(tmp_path: Path) -> None
         "agent-0.key",
         "ca.crt",
         "ca.key",
+        "issued.jsonl",
     ]
 
 
