@@ -27,6 +27,15 @@ COUNTS = {
 NOISE = {"clip": 1.0, "noise_multiplier": 1.0}
 CLIPPED = {"exchange": {"payload": "delta"}, "privacy": {"kind": "clip_noise", **NOISE}}
 REFUSED = {
+    "a larger batch of episodes for updates of steps": (
+        {
+            "environment": A2C["environment"],
+            "learner": {"kind": "reinforce"},
+            "correction": {"kind": "page", "fresh": 8},
+        },
+        "correction",
+        "whole episodes",
+    ),
     "gradients between neighbors": (
         {"exchange": {"payload": "gradient"}},
         "exchange.payload",
