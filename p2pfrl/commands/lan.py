@@ -405,10 +405,8 @@ def pki_issue(
         Ids such as 0-3, 5, coordinator or 0-3+edge0.
     """
     from p2pfrl.net.certificates import issue
-    from p2pfrl.net.fleet import parse_agents
 
-    with named("AGENTS"):
-        ids = parse_agents(agents)
+    ids = _ids(agents)
     with named():
         made = issue(authority, ids, days=days)
     _tell(made, json)
@@ -432,10 +430,8 @@ def pki_renew(
         Ids as they were given to pki issue.
     """
     from p2pfrl.net.certificates import renew
-    from p2pfrl.net.fleet import parse_agents
 
-    with named("AGENTS"):
-        ids = parse_agents(agents)
+    ids = _ids(agents)
     with named():
         made = renew(authority, ids, days=days)
     _tell(made, json)
@@ -456,18 +452,21 @@ def pki_revoke(
         Ids as they were given to pki issue.
     """
     from p2pfrl.net.certificates import revoke
-    from p2pfrl.net.fleet import parse_agents
     from p2pfrl.net.revoked import REVOKED
 
-    with named("AGENTS"):
-        ids = parse_agents(agents)
+    ids = _ids(agents)
     with named():
         made = revoke(authority, ids)
-    if json:
-        print(encoder.dumps({"revoked": str(made.authority.with_name(REVOKED))}, indent=2))
-    else:
-        print(made.said)
+    _show({"revoked": str(made.authority.with_name(REVOKED))}, [made.said], json)
     return DONE
+
+
+def _ids(agents: str) -> tuple[int, ...]:
+    """Return the ids of the argument AGENTS."""
+    from p2pfrl.net.fleet import parse_agents
+
+    with named("AGENTS"):
+        return parse_agents(agents)
 
 
 def _tell(made: Paths, as_json: bool) -> None:

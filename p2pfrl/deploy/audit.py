@@ -32,7 +32,7 @@ from p2pfrl.exchange.privacy.ledger import Charge
 AUDIT = "audit.jsonl"
 LIMIT = 2**28
 """Bytes of the largest log that is read."""
-NOTED = ("joined", "up", "lost", "left", "refused", "failed", "certificate", "opted_out")
+NOTED = ("joined", "up", "lost", "left", "refused", "failed", "certificate")
 """Events of a process that are entries, besides its releases, its beginnings and its ends."""
 _RELEASE = "release"
 _FIRST = "0" * 32
