@@ -5,6 +5,7 @@ from pathlib import Path
 
 from p2pfrl.catalog import TABLES, table
 from p2pfrl.core.docs import attributes, reference, summary
+from p2pfrl.results.plots import FIGURES
 from p2pfrl.scenario import Scenario, sections
 from p2pfrl.scenario.environment import EnvironmentSection
 from p2pfrl.scenario.groups import Group
@@ -78,3 +79,11 @@ def test_no_page_says_a_paragraph_twice():
     for page in pages:
         parts = [part for part in page.read_text(encoding="utf-8").split("\n\n") if len(part) > 200]
         assert len(parts) == len(set(parts)), page.name
+
+
+def test_the_page_has_every_figure_and_what_it_shows():
+    lines = (Path(__file__).parents[1] / "docs" / "results.md").read_text("utf-8").splitlines()
+    start = lines.index("| figure | what it shows |") + 2
+    expected = [f"| `{name}` | {figure.shows} |" for name, figure in FIGURES.items()]
+    assert lines[start : start + len(expected) + 1] == [*expected, ""]
+    assert all(figure.shows.endswith((".", "?")) for figure in FIGURES.values())

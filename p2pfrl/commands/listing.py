@@ -38,6 +38,7 @@ _AXES = {
     "faults": "faults at given times",
     "distributions": "numbers that differ between agents or messages",
     "sections": "sections of a scenario that are no rules",
+    "figures": "figures of runs and of comparisons",
     "recipes": "named algorithms to extend",
     "scenarios": "scenario files found by name",
     "graphs": "graph files found by name",
@@ -60,6 +61,13 @@ def entries(axis: str) -> list[dict[str, str]]:
         return [
             {"name": name, "summary": summary(cls.__doc__), "reference": ""}
             for name, cls in sections().items()
+        ]
+    if axis == "figures":
+        from p2pfrl.results.plots import FIGURES
+
+        return [
+            {"name": name, "summary": figure.shows, "reference": ""}
+            for name, figure in FIGURES.items()
         ]
     if axis in _FILES:
         return [_from_comment(name, path) for name, path in _FILES[axis]().items()]

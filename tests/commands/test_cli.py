@@ -262,7 +262,7 @@ def test_failures_are_code_1_without_traceback(file, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("axis", [*TABLES, "recipes", "scenarios", "graphs", ""])
+@pytest.mark.parametrize("axis", [*TABLES, "recipes", "scenarios", "graphs", "figures", ""])
 def test_list_names_summarizes_and_cites(axis: str, capsys):
     found = printed(capsys, "list", *filter(None, [axis]), "--json")
     assert all(

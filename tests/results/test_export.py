@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def exported(runs: list[Path]) -> Path:
+def of_two_scenarios(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The same modes and seeds of another scenario, too, of which one mode has one seed."""
+    found = list(runs)
+    home = tmp_path_factory.mktemp("others")
+    for mode, seed in (("gossip", 1), ("gossip", 2), ("central", 1)):
+        other = record(3, rounds=20, mode=mode, seed=seed, target=300.0)
+        path = home / f"{mode}-s{seed}"
+        save(replace(other, summary={**other.summary, "name": "other"}), path)
+        found.append(path)
+    return found
+
+
+@pytest.fixture(scope="module")
+def exported(of_two_scenarios: list[Path]) -> Path:
     pytest.importorskip("duckdb")
+    runs = of_two_scenarios
     for name in ("runs", "rounds", "agents"):
         out = runs[0].parent / f"{name}.parquet"
         assert main(["export", *map(str, runs), "--parquet", str(out), "--table", name]) == 0
@@ -73,7 +88,7 @@ def test_a_parquet_file_has_the_columns_and_null_where_nothing_is_defined(export
 
     path = exported / "rounds.parquet"
     known = table([exported / "gossip-s1"])
-    found = duckdb.sql(f"SELECT * FROM '{path}' WHERE seed = 1 AND mode = 'gossip'")
+    found = duckdb.sql(f"SELECT * FROM '{path}' WHERE seed = 1 AND run LIKE '%series/gossip%'")
     assert found.columns == [*known]
     first = dict(zip(found.columns, found.fetchall()[0], strict=True))
     assert first["return_mean"] is None
@@ -83,18 +98,23 @@ def test_a_parquet_file_has_the_columns_and_null_where_nothing_is_defined(export
 
 @pytest.mark.parametrize(("question", "sql", "lines"), QUESTIONS, ids=[q for q, *_ in QUESTIONS])
 def test_sql_and_pandas_give_the_same_answer(
-    question: str, sql: str, lines: str, exported: Path, monkeypatch: pytest.MonkeyPatch
+    question: str,
+    sql: str,
+    lines: str,
+    exported: Path,
+    of_two_scenarios: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import duckdb
 
     pandas = pytest.importorskip("pandas")
     monkeypatch.chdir(exported)
     expected = duckdb.sql(sql).fetchall()
-    names: dict[str, Any] = {"numpy": np}
+    names: dict[str, Any] = {}
     for name in ("runs", "rounds", "agents"):
-        names[name] = pandas.DataFrame(p2pfrl.load_table(sorted(exported.glob("*-s*")), name))
+        names[name] = pandas.DataFrame(p2pfrl.load_table(sorted(of_two_scenarios), name))
         # The runs of the files were named as paths from elsewhere.
-        names[name]["run"] = [str(exported / os.path.basename(run)) for run in names[name]["run"]]
+        names[name]["run"] = [os.path.abspath(run) for run in names[name]["run"]]
     *before, last = ast.parse(lines).body
     exec(compile(ast.Module(before, []), question, "exec"), names)
     assert isinstance(last, ast.Expr)

@@ -41,6 +41,7 @@ class Figure:
         most: number of groups up to which it can be read.
         takes_x: whether its horizontal axis can be chosen: its curves are against rounds, bytes,
             steps or virtual time.
+        shows: what is in it, in a sentence, for lists of figures.
     """
 
     title: str
@@ -48,26 +49,105 @@ class Figure:
     each: bool = False
     most: int = 24
     takes_x: bool = False
+    shows: str = ""
 
 
 FIGURES: dict[str, Figure] = {
-    "beside": Figure("Beside baselines", beside),
-    "adaptation": Figure("Newcomers", adaptation),
-    "modes": Figure("Modes side by side", modes, takes_x=True),
-    "settings": Figure("Against what was varied", by_setting, most=400),
-    "profile": Figure("Performance profile", performance_profile),
-    "target": Figure("Time to target", time_to_target),
-    "return": Figure("Learning curves", learning_curves, takes_x=True),
-    "problem": Figure("Error and objective", problem),
-    "consensus": Figure("Consensus distance", consensus_distance, takes_x=True),
-    "fairness": Figure("How evenly agents learn", fairness_over_rounds, takes_x=True),
-    "graph": Figure("Who talks to whom", graph, each=True),
-    "agents": Figure("Agents by rounds", agents_by_rounds, each=True),
-    "physics": Figure("Return against physics", return_by_physics),
-    "epsilon": Figure("Privacy: epsilon so far", epsilon),
-    "suspicion": Figure("Who was suspected when", suspicion, each=True),
-    "staleness": Figure("Staleness", staleness, each=True),
-    "timeline": Figure("Timeline", timeline, each=True),
+    "beside": Figure(
+        "Beside baselines",
+        beside,
+        shows="Returns of the learned policies, of baselines and of the optimum, a dot per agent.",
+    ),
+    "adaptation": Figure(
+        "Newcomers",
+        adaptation,
+        shows="Return of newcomers against their own updates, from the learned model and from scratch.",
+    ),
+    "modes": Figure(
+        "Modes side by side",
+        modes,
+        takes_x=True,
+        shows="Return of the modes, settings or scenarios of a comparison: who learns faster?",
+    ),
+    "settings": Figure(
+        "Against what was varied",
+        by_setting,
+        most=400,
+        shows="How the final return depends on one key (a curve) or on two (a heat map).",
+    ),
+    "profile": Figure(
+        "Performance profile",
+        performance_profile,
+        shows="Share of the runs whose final return is at least this high (a performance profile).",
+    ),
+    "target": Figure(
+        "Time to target",
+        time_to_target,
+        shows="Rounds, bytes and virtual seconds to the target return, a dot per run.",
+    ),
+    "return": Figure(
+        "Learning curves",
+        learning_curves,
+        takes_x=True,
+        shows="Mean return, with its spread over agents and its interval over seeds.",
+    ),
+    "problem": Figure(
+        "Error and objective",
+        problem,
+        shows="Error and objective, where the optimum is known.",
+    ),
+    "consensus": Figure(
+        "Consensus distance",
+        consensus_distance,
+        takes_x=True,
+        shows="Distance of the agents from their average, with the predicted line lambda_2^t.",
+    ),
+    "fairness": Figure(
+        "How evenly agents learn",
+        fairness_over_rounds,
+        takes_x=True,
+        shows="Return of the worst decile of agents beside the mean, and Jain's index.",
+    ),
+    "graph": Figure(
+        "Who talks to whom",
+        graph,
+        each=True,
+        shows="Who sends to whom, colored by final return and by distance from the average.",
+    ),
+    "agents": Figure(
+        "Agents by rounds",
+        agents_by_rounds,
+        each=True,
+        shows="Return of every agent in every round, as a map.",
+    ),
+    "physics": Figure(
+        "Return against physics",
+        return_by_physics,
+        shows="Final return of each agent against the physics in which agents differ.",
+    ),
+    "epsilon": Figure(
+        "Privacy: epsilon so far",
+        epsilon,
+        shows="Privacy: the largest epsilon of an agent so far, and the budget.",
+    ),
+    "suspicion": Figure(
+        "Who was suspected when",
+        suspicion,
+        each=True,
+        shows="How far each agent's vectors were from what the robust rules chose.",
+    ),
+    "staleness": Figure(
+        "Staleness",
+        staleness,
+        each=True,
+        shows="Number of messages that were applied at each staleness.",
+    ),
+    "timeline": Figure(
+        "Timeline",
+        timeline,
+        each=True,
+        shows="What every agent does at the beginning of the run: trains, waits, sends.",
+    ),
 }
 
 
