@@ -58,6 +58,8 @@ class Shared(NoMemory):
 class World:
     """A port whose events are given, and an observer that writes down what it is told."""
 
+    leaves = False
+
     def __init__(self, *events):
         self.events = list(events)
         self.done = []

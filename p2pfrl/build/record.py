@@ -21,7 +21,7 @@ from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.resources import Resources
 from p2pfrl.core.traffic import Traffic
-from p2pfrl.core.types import LOWEST_ID, MOST_STANDBYS, is_standby, name_of
+from p2pfrl.core.types import LOWEST_ID, MOST_STANDBYS, OPTED_OUT, is_standby, name_of
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.agent_table import AgentTable
 from p2pfrl.results.fairness import fairness
@@ -73,6 +73,19 @@ class Totals:
     mean_batch: float
     more: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[int, int] = field(default_factory=dict)
+
+
+def opted_out(departed: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
+    """Return the key of the summary that says who left of its own will; none if nobody did.
+
+    Args:
+        departed: (agent, rounds that it had ended, nanoseconds).
+    """
+    found = [
+        {"agent": agent, "rounds": rounds, "virtual_seconds": now / SECOND}
+        for agent, rounds, now in departed
+    ]
+    return {OPTED_OUT: found} if found else {}
 
 
 def parameters_digest(parameters: Vector) -> str:

@@ -173,6 +173,7 @@ _VERBS = (
     "could_end",
     "ends",
     "report_lost",
+    "farewell",
     "arrive",
     "arrive_again",
     "hand_over",

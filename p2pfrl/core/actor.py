@@ -10,9 +10,12 @@ from p2pfrl.core.causes import FOREIGN, cause, is_of_user
 from p2pfrl.core.errors import AgentError, P2PFRLError
 from p2pfrl.core.state import State
 from p2pfrl.core.types import (
+    OPTED_OUT,
     Action,
+    Adopt,
     Event,
     Finish,
+    Mix,
     Port,
     Schedule,
     Started,
@@ -25,21 +28,28 @@ from p2pfrl.core.types import (
 def _carry_out(
     event: Event, schedule: Schedule, port: Port, perform: Callable[[Action | Trained], None]
 ) -> Finish | None:
-    """Do what `schedule` makes of `event`; return its last action if it finished."""
+    """Do what `schedule` makes of `event`; return its last action if it finished.
+
+    An agent that leaves does nothing more after the end of a round.
+    """
     if type(event) is Trained:
         perform(event)
+    has_left = False
     for action in schedule.handle(event, port.now()):
         kind = type(action)
-        if kind is Train:
-            perform(action)
-            port.train()
-        elif kind is WaitUntil:
+        if kind is WaitUntil:
             port.wait_until(action.time)  # type: ignore[union-attr]
         elif kind is Finish:
             return action  # type: ignore[return-value]
+        elif has_left:
+            break
+        elif kind is Train:
+            perform(action)
+            port.train()
         else:
             perform(action)
-    return None
+            has_left = (kind is Mix or kind is Adopt) and port.leaves
+    return Finish(OPTED_OUT) if has_left else None
 
 
 class Body(Protocol):

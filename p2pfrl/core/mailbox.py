@@ -31,15 +31,19 @@ class MailboxPort:
         clock: the world's.
         train: begins a local update of this agent.
         send: hands a frame to the network.
+
+    Attributes:
+        leaves: whether the agent leaves for good at the end of the round that it is in.
     """
 
-    __slots__ = ("_armed", "_clock", "_deadline", "_queue", "_waiter", "send", "train")
+    __slots__ = ("_armed", "_clock", "_deadline", "_queue", "_waiter", "leaves", "send", "train")
 
     def __init__(
         self, clock: Clock, train: Callable[[], None], send: Callable[[Sequence[int], Frame], None]
     ) -> None:
         self.train = train
         self.send = send
+        self.leaves = False
         self._clock = clock
         self._queue: list[
             Event
@@ -82,7 +86,8 @@ class MailboxPort:
 
         An event that is being awaited is not part of the result.
         """
-        return {"queue": list(self._queue), "deadline": self._deadline, "armed": self._armed}
+        timer = {"deadline": self._deadline, "armed": self._armed}
+        return {"queue": list(self._queue), **timer, "leaves": self.leaves}
 
     def restore(self, state: State) -> None:
         """Restore the events and the timer that `save` returned.
@@ -91,6 +96,7 @@ class MailboxPort:
         """
         self._queue = list(state["queue"])
         self._deadline, self._armed = state["deadline"], state["armed"]
+        self.leaves = state["leaves"]
 
     def close(self) -> None:
         """Drop all events and the timer: the agent is gone."""

@@ -42,6 +42,8 @@ NOTICES = (ASK, PROMISE, STORE, STORED, REFUSE, RESIGN, OVER)
 ASKS = 1000
 """Maximum number of times in a row that somebody asks again for a model that links keep losing."""
 
+OPTED_OUT = "opted_out"
+"""Why an agent ended that left the run of its own will, at the end of a round (`Finish.why`)."""
 TRANSITIONS = "transitions"
 """The part that a payload of raw experience names, in place of parts of the parameters."""
 
@@ -397,7 +399,7 @@ class Finish:
 
     Attributes:
         why: "coordinator_gone" or "unreachable" where it ends without the last model, "agents_gone"
-            where no agent will be there again; else "".
+            where no agent will be there again, `OPTED_OUT`; else "".
     """
 
     why: str = ""
@@ -440,7 +442,13 @@ class Schedule(Protocol):
 
 
 class Port(Protocol):
-    """The interface of a world to one agent."""
+    """The interface of a world to one agent.
+
+    Attributes:
+        leaves: whether the agent leaves for good at the end of the round that it is in.
+    """
+
+    leaves: bool
 
     def now(self) -> int:
         """Return the time in nanoseconds."""

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from typing_extensions import Unpack
 
 from p2pfrl.build.privacy import SIMULATED, among, spent
-from p2pfrl.build.record import Totals, compose
+from p2pfrl.build.record import Totals, compose, opted_out
 from p2pfrl.build.world import World, build
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.causes import FOREIGN, cause, is_of_user
@@ -452,6 +452,7 @@ def _record(
         more={
             **spent(world.assembly.privacy, world.ledgers, SIMULATED, among(world.assembly)),
             **world.assembly.secured(),
+            **opted_out(world.simulation.departed),
             **more,
         },
         refused=world.network.refused,

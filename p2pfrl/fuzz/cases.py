@@ -418,6 +418,9 @@ def _faults(rng: np.random.Generator, values: Table, mode: str, step: float) -> 
             attack = member(rng, "attacks")
             fault = {"kind": "turn_byzantine", "at": time, "agents": some_agents()}
             found.append({**fault, "attack": attack})
+        elif kind == "leave":
+            kind = pick(rng, ("leave", "opt_out"))
+            found.append({"kind": kind, "at": time, "agents": some_agents()})
         else:
             found.append({"kind": kind, "at": time, "agents": some_agents()})
     return sorted(found, key=lambda fault: float(fault["at"]))

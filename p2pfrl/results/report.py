@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.core.types import OPTED_OUT
 from p2pfrl.results.directory import FIGURES, clear_figures, refuse_replacing
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group, final_rows, group, varied
@@ -143,7 +144,11 @@ def _page(groups: Sequence[Group], pictures: Sequence[Any], first: Sequence[Tabl
     tables = [
         *first,
         summary_table(groups),
-        *(t for t in (heterogeneity_table(groups), physics_table(groups)) if t is not None),
+        *(
+            table
+            for make in (heterogeneity_table, physics_table, opted_out_table)
+            if (table := make(groups)) is not None
+        ),
     ]
     return environment.from_string(template).render(
         title=" and ".join(dict.fromkeys(g.first.name for g in groups)),
@@ -267,6 +272,33 @@ def heterogeneity_table(groups: Sequence[Group]) -> Table | None:
         ("measure", "value"),
         rows,
     )
+
+
+def opted_out_table(groups: Sequence[Group]) -> Table | None:
+    """Return who left which run of its own will, and when; None if nobody did."""
+    rows = [
+        (
+            group.label,
+            str(record.seed),
+            str(one.get("agent")),
+            number(dig(one, "rounds")),
+            duration(dig(one, "virtual_seconds")),
+        )
+        for group in groups
+        for record in group.records
+        for one in _listed(record.summary.get(OPTED_OUT))
+    ]
+    caption = (
+        "They left the run for good, of their own will, at the end of a round. What the others had learned from them "
+        "stays in their models."
+    )
+    header = ("run", "seed", "agent", "after rounds", "after")
+    return Table("Opted out", caption, header, tuple(rows)) if rows else None
+
+
+def _listed(found: object) -> list[Mapping[str, Any]]:
+    """Return the tables in a list that a summary has."""
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
 
 def physics_table(groups: Sequence[Group]) -> Table | None:

@@ -80,6 +80,7 @@ class Network(Stateful):
         self.refused: dict[int, int] = {}
         self._byzantine = frozenset(byzantine)
         self.down: set[int] = set()
+        self.left: set[int] = set()
         self.extra_loss = 0.0
         self.group: list[int] | dict[int, int] | None = None
         self._loop = loop
@@ -111,6 +112,7 @@ class Network(Stateful):
             **super().save(),
             "traffic": traffic,
             "down": tuple(sorted(self.down)),
+            "left": tuple(sorted(self.left)),
             "loss": self._loss.save(),
             "refused": dict(self.refused),
         }
@@ -122,6 +124,7 @@ class Network(Stateful):
         for name, value in state["traffic"].items():
             setattr(self.traffic, name, copied(value))
         self.down = set(state["down"])
+        self.left = set(state["left"])
         self.refused = dict(state.get("refused", {}))  # earlier versions have none
         self._loss.restore(state["loss"])
 
@@ -168,6 +171,22 @@ class Network(Stateful):
             return False
         return self.group is None or self.group[sender] == self.group[receiver]
 
+    def _lets_through(self, sender: int, receiver: int) -> bool:
+        """Whether a frame that is under way arrives."""
+        if receiver in self.down or (sender in self.down and sender not in self.left):
+            return False
+        return self.group is None or self.group[sender] == self.group[receiver]
+
+    def last_arrival(self, sender: int, receiver: int) -> int | None:
+        """Return when the last frame that is under way on a link arrives; None if none is."""
+        verbs = (self.arrive, self.hand_over, self.arrive_again, self.notice_gap)
+        times = [
+            when
+            for when, _, callback, args in self._loop.scheduled()
+            if callback in verbs and args[:2] == (sender, receiver)
+        ]
+        return max(times, default=None)
+
     def _launch(
         self, sender: int, receiver: int, frame: Frame, number: int, start: int, air: int
     ) -> None:
@@ -193,7 +212,7 @@ class Network(Stateful):
     def arrive(self, sender: int, receiver: int, frame: Frame, air: int) -> None:
         """The last byte arrives now, unless the receiver's interface is busy."""
         now = self._loop.now
-        if (self.down or self.group is not None) and not self.can_reach(sender, receiver):
+        if (self.down or self.group is not None) and not self._lets_through(sender, receiver):
             self._drop(sender, receiver, frame)
             return
         done = self._receiving_until[receiver] + air
@@ -217,7 +236,7 @@ class Network(Stateful):
 
     def arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:
         """Deliver a second copy."""
-        if self.can_reach(sender, receiver):
+        if self._lets_through(sender, receiver):
             self.traffic.messages_duplicate += 1
             self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
             taken = self._taken(sender, frame)
@@ -256,7 +275,7 @@ class Network(Stateful):
 
     def notice_gap(self, sender: int, receiver: int, frame: Frame) -> None:
         """The link numbers its messages, so its far end notices that one is missing."""
-        if self.can_reach(sender, receiver):
+        if self._lets_through(sender, receiver):
             self._mailboxes[receiver](Missing(sender, frame.round))
 
 

@@ -11,12 +11,14 @@ from typing import ClassVar, Protocol
 
 from typing_extensions import override
 
+from p2pfrl.agent import Agent
 from p2pfrl.core.actor import Actor, Body
 from p2pfrl.core.errors import AgentError
 from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.state import State, Stateful
 from p2pfrl.core.types import (
     COORDINATOR,
+    OPTED_OUT,
     Event,
     Frame,
     PeerJoined,
@@ -124,6 +126,9 @@ class Simulation:
     Every sequence by id has agents 0 to n-1 first and coordinators -1, -2, ... from the end, so
     that an id is its index.
 
+    Attributes:
+        departed: (agent, rounds that it had ended, nanoseconds) of those that opted out.
+
     Args:
         loop: the clock.
         network: carries frames.
@@ -180,6 +185,7 @@ class Simulation:
         self._starts = starts
         # Tasks whose done-callback has not run. A killed one counts until the loop runs it.
         self._running = 0
+        self.departed: list[tuple[int, int, int]] = []
         self._coordinators = coordinators
         self._keeps = keeps
         members = trainer.stack.traits.members
@@ -228,6 +234,7 @@ class Simulation:
         return {
             "lives": {agent: life.save() for agent, life in self._lives.items()},
             "faults_left": self._faults_left,
+            "departed": list(self.departed),
             "meetings": None if self._meetings is None else self._meetings.save(),
         }
 
@@ -249,6 +256,7 @@ class Simulation:
                 life.task = self._loop.create_future()
                 life.task.set_result(saved["why"])
         self._faults_left = state["faults_left"]
+        self.departed = [tuple(one) for one in state["departed"]]
         if self._meetings is not None:
             self._meetings.restore(state["meetings"])
 
@@ -375,6 +383,12 @@ class Simulation:
                 for peer in self._neighbors[id]:
                     self.report_lost(peer, id)
 
+    def opt_out(self, agent: int) -> None:
+        """Let an agent leave at the end of its round, unless it is away or has finished."""
+        life = self._lives[agent]
+        if life.task is not None and not life.task.done():
+            life.port.leaves = True
+
     def join(self, agent: int) -> None:
         """Start an agent."""
         if self._lives[agent].task is None:
@@ -385,8 +399,8 @@ class Simulation:
             for peer in self._neighbors[agent]:
                 self._report_joined(peer, agent)
 
-    # `strike`, `meet`, `could_end`, `ends` and `report_lost` are posted to the loop. A saved run
-    # names them (build/world.py), so they are public and keep their names.
+    # `strike`, `meet`, `could_end`, `ends`, `report_lost` and `farewell` are posted to the loop. A
+    # saved run names them (build/world.py), so they are public and keep their names.
 
     def strike(self, number: int) -> None:
         """Apply a fault of the timeline; `run` posts this method."""
@@ -459,6 +473,14 @@ class Simulation:
             self._has_finished(about) or not self._network.can_reach(to, about)
         ):
             self._lives[to].port.put(PeerLost(about))
+
+    def farewell(self, to: int, about: int) -> None:
+        """Report to an agent that another one has opted out, once all its messages are there."""
+        last = self._network.last_arrival(about, to)
+        if last is None:
+            self.report_lost(to, about)
+        else:
+            self._loop.post(last, self.farewell, to, about)
 
     def _with_hosted(self, agent: int) -> list[int]:
         """Return an agent or coordinator and the standby that lives with it."""
@@ -545,8 +567,14 @@ class Simulation:
         life = self._lives.get(agent)
         if life is None or life.task is None or life.task.done():
             return False
-        self._note_fault(agent)
         life.task.cancel()
+        self._vacate(agent)
+        return True
+
+    def _vacate(self, agent: int) -> None:
+        """Take away what is left of an agent's life."""
+        life = self._lives[agent]
+        self._note_fault(agent)
         life.task = None
         life.port.close()
         life.training += 1  # voids `could_end` and `ends`, which the loop cannot cancel
@@ -554,7 +582,23 @@ class Simulation:
         self._part(agent)
         self._network.down.add(agent)
         self._witness.live(agent, False)
-        return True
+
+    def _depart(self, agent: int) -> None:
+        """Take an agent away that has opted out, and the standby that lives with it.
+
+        Its messages under way still arrive, and then its neighbors are told.
+        """
+        actor = self._lives[agent].actor
+        assert actor is not None
+        assert isinstance(actor.body, Agent)
+        self.departed.append((agent, actor.body.round, self._loop.now))
+        self._network.left.add(agent)
+        self._vacate(agent)
+        for peer in self._neighbors[agent]:
+            self.farewell(peer, agent)
+        for id, host in self._hosted.items():
+            if host == agent:
+                self.leave(id)
 
     def _finished(self, agent: int, task: asyncio.Future[str]) -> None:
         """Note that a task is done: it was killed, failed, or returned why it ended.
@@ -562,9 +606,12 @@ class Simulation:
         A reason that is not empty means that the agent ended early: its neighbors notice a loss.
         """
         self._running -= 1
+        has_left = not task.cancelled() and task.exception() is None and task.result() == OPTED_OUT
         if not task.cancelled():
             self._part(agent)
-        if not task.cancelled() and task.exception() is None and task.result():
+        if has_left:
+            self._depart(agent)
+        elif not task.cancelled() and task.exception() is None and task.result():
             self._witness.live(agent, False)  # the rounds of the others are complete without it
             for peer in self._neighbors[agent]:
                 self._notice_loss(peer, agent)
@@ -572,7 +619,7 @@ class Simulation:
             self._done.set_exception(task.exception())  # type: ignore[arg-type]
         # Nobody runs. If the last one was killed, a later fault may restart it, and `strike` looks
         # again after the last fault. If it ended by itself, the run is over.
-        elif not self._running and not (task.cancelled() and self._faults_left):
+        elif not self._running and not ((has_left or task.cancelled()) and self._faults_left):
             self.stop()
 
     async def _wait(self) -> None:

@@ -166,6 +166,10 @@ def after_leaving(patch: Patch) -> None:
     wrap(patch, Simulation, "leave", leave)
 
 
+def stays_on(patch: Patch) -> None:
+    wrap(patch, Simulation, "opt_out", lambda before, self, agent: None)
+
+
 def through_a_partition(patch: Patch) -> None:
     def can_reach(before: Any, self: Any, sender: int, receiver: int) -> bool:
         return sender not in self.down and receiver not in self.down
@@ -476,6 +480,7 @@ PLANTS: tuple[Plant, ...] = (
     Plant("messages that queue at an interface are counted twice", counted_twice),
     Plant("the digest leaves the parameters out", digest_of_events_alone),
     Plant("an agent goes on sending after it left", after_leaving, has_fault("leave")),
+    Plant("an agent that opts out stays", stays_on, has_fault("opt_out")),
     Plant("messages cross a partition", through_a_partition, has_fault("partition")),
     Plant(
         "changes are not clipped",

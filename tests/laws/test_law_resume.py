@@ -54,6 +54,14 @@ WORLDS: dict[str, Table] = {
         "schedule": {"kind": "asynchronous"},
         "faults": FAULTS,
     },
+    "opting out": {
+        **LOSSY,
+        **SHORT,
+        "faults": [
+            {"at": "200ms", "kind": "opt_out", "agents": [1]},
+            {"at": "300ms", "kind": "opt_out", "agents": [3]},
+        ],
+    },
     "attacks": {
         **LOSSY,
         **SHORT,

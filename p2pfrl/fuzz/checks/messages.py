@@ -225,9 +225,12 @@ class Members(Check):
         self._faults = [
             fault
             for fault in sorted(self.scenario.faults, key=lambda fault: float(fault.at))
-            if kind_of("faults", fault) in ("partition", "heal", "leave", "crash", "restart")
+            if kind_of("faults", fault)
+            in ("partition", "heal", "leave", "opt_out", "crash", "restart")
         ]
         self._gone: set[int] = set()
+        self._leaving: set[int] = set()
+        self._left: set[int] = set()
         self._next = 0
         known, nodes = world.assembly.neighbors(), range(self.scenario.agents)
         self._known = {id: set(known[id]) for id in (*nodes, *world.assembly.coordinators)}
@@ -254,17 +257,25 @@ class Members(Check):
                 self._group = None
             elif kind == "restart":
                 self._gone -= set(fault.returning())
+            elif kind == "opt_out":
+                self._leaving |= set(fault.agents)  # type: ignore[attr-defined]
             else:
                 self._gone |= set(fault.agents)  # type: ignore[attr-defined]
 
     @override
     def sent(self, sender: int, to: Sequence[int], frame: Frame) -> None:
         self._advance()
-        if sender in self._gone:
+        if sender in self._gone or sender in self._left:
             self.fail(f"{sender} sent a message after it was gone")
         if strangers := [i for i in to if i not in self._known[sender] or i == sender]:
             self.fail(f"{sender} sent to {strangers}, which are no neighbors")
         self._sent[sender, self.lives[sender], frame.sequence] = self.world.loop.now
+
+    @override
+    def after(self, body: Body, action: Action) -> None:
+        if isinstance(action, Mix | Adopt):  # the end of a round: who opts out leaves at the first
+            self._advance()
+            self._left |= {body.id} & self._leaving
 
     @override
     def event(self, body: Body, event: Event) -> None:

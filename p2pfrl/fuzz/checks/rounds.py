@@ -156,7 +156,7 @@ class Complete(Check):
     def ended(self, record: Record) -> None:
         reason, scenario = record.summary["stopped_by"], self.scenario
         kinds = {kind_of("faults", fault) for fault in scenario.faults}
-        leavers = kinds & {"crash", "leave", "join"}
+        leavers = kinds & {"crash", "leave", "opt_out", "join"}
         allowed = {"rounds"}
         if leavers or scenario.availability.trace:
             allowed.add("agents_gone")

@@ -134,6 +134,10 @@ class Rehearsal:
         """Check that the agent that leaves is running."""
         self._turn(agent, "running", "gone")
 
+    def opt_out(self, agent: int) -> None:
+        """Check that the agent that opts out is running; it does not come back."""
+        self._turn(agent, "running", "gone")
+
     def join(self, agent: int) -> None:
         """Check that the agent that joins has not joined before."""
         self._turn(agent, "yet to join", "running")

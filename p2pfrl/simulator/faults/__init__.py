@@ -22,6 +22,7 @@ RULES: Members[Fault] = Members(
         "straggle": "agents:Straggle",
         "loss": "links:Lossy",
         "leave": "agents:Leave",
+        "opt_out": "agents:OptOut",
         "join": "agents:Join",
         "turn_byzantine": "agents:TurnByzantine",
     },

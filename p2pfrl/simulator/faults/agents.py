@@ -182,6 +182,23 @@ class Leave(AgentFault):
 
 
 @rule
+class OptOut(AgentFault):
+    """Agents leave for good, of their own will, at the end of the round that they are in.
+
+    They say so to their neighbors, who mix what they sent in that round and wait for nothing more.
+    What was learned from them stays in the others' models. A privacy budget stays spent. An agent
+    of coordinators leaves when it gets the next model. Between processes it is `p2pfrl leave`.
+    """
+
+    is_of_presence: ClassVar[bool] = True
+    breaks: ClassVar[Breaks] = _OF_MEMBERS
+
+    def strike_one(self, world: World, agent: int) -> None:
+        """Let the agent leave at the end of its round."""
+        world.opt_out(agent)
+
+
+@rule
 class Join(AgentFault):
     """New agents start at this time, and catch up with their neighbors' round."""
 

@@ -38,6 +38,9 @@ class World(Protocol):
     def leave(self, agent: int) -> None:
         """Take an agent away for good; its neighbors are told at once."""
 
+    def opt_out(self, agent: int) -> None:
+        """Let an agent leave for good at the end of its round; its neighbors are told then."""
+
     def join(self, agent: int) -> None:
         """Start an agent that was not there before."""
 
