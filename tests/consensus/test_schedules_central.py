@@ -266,6 +266,13 @@ def test_a_lost_model_is_answered_with_a_skip_so_that_nobody_waits():
     assert feed(c, model(2)) == ["adopt 2", "train"]
 
 
+def test_where_a_repetition_of_its_model_is_lost_a_client_sends_its_update_again():
+    c = client()
+    feed(c, model(0))
+    assert feed(c, Missing(COORDINATOR, 0)) == [], "its update comes after its training"
+    assert feed(c, trained(), Missing(COORDINATOR, 0)) == ["send update 0 to -1"] * 2
+
+
 def test_a_client_asks_again_for_a_lost_final_model_and_ends_with_it():
     c = client(rounds=5)
     feed(c, model(4), trained())

@@ -111,6 +111,14 @@ def test_a_model_that_is_lost_during_the_rounds_of_an_earlier_one_is_answered_wi
     assert feed(e, Missing(COORDINATOR, 1), Missing(COORDINATOR, 0)) == ["send skip 1 to -1"]
 
 
+def test_where_a_repetition_of_its_model_is_lost_an_edge_reports_again():
+    e = edge()
+    feed(e, model(0), *(received(i, 0) for i in (4, 5)))
+    assert feed(e, Missing(COORDINATOR, 0)) == [], "its report comes after its rounds"
+    feed(e, *(received(i, 1) for i in (4, 5)))
+    assert feed(e, Missing(COORDINATOR, 0)) == ["send update 0 to -1"]
+
+
 def test_a_model_that_comes_twice_counts_once():
     e = edge()
     feed(e, model(0))

@@ -30,8 +30,8 @@ from p2pfrl.scenario.render import to_toml
 BASE = "consensus_ring"
 
 
-def run(**tables: Any) -> str:
-    return execute(loads(text(4, 4, **tables)), thorough=True).kind
+def run(agents: int = 4, rounds: int = 4, **tables: Any) -> str:
+    return execute(loads(text(agents, rounds, **tables)), thorough=True).kind
 
 
 def test_a_seed_makes_the_same_case_whenever_it_is_made() -> None:
@@ -60,6 +60,45 @@ def test_what_is_right_passes_and_has_events() -> None:
 def test_cases_pass(seed: int) -> None:
     outcome = execute(case(Base.of(BASE), seed).scenario, seed)
     assert outcome.state != BAD, outcome.why
+
+
+PAIRWISE = {"mixing": {"kind": "pairwise"}, "schedule": {"kind": "asynchronous"}}
+MATCHED = {"topology": {"kind": "random_matchings"}, "mixing": {"kind": "push_sum"}}
+UNWEIGHTED = {"kind": "asynchronous", "staleness": {"kind": "constant"}}
+SLOW = {"seconds_per_env_step": 0.01}
+CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"agents": 3, **MATCHED},
+        {"agents": 3, "schedule": UNWEIGHTED, "availability": {"dropout": 0.3}, **MATCHED},
+        {"agents": 2, **PAIRWISE},
+        {
+            "agents": 2,
+            "rounds": 6,
+            "mode": "hierarchical",
+            "compute": SLOW,
+            "faults": (CUT, {"kind": "crash", "at": 0.14, "agents": ["coordinator"]}),
+        },
+        {
+            "agents": 2,
+            "rounds": 6,
+            "mode": "hierarchical",
+            "compute": SLOW,
+            "seed": 1761,
+            "network": {"loss": 0.4},
+            "faults": (
+                {"kind": "crash", "at": 0.06149, "agents": ["coordinator"]},
+                {"kind": "restart", "at": 0.18432, "agents": ["coordinator"]},
+            ),
+        },
+    ],
+    ids=("odd_matchings", "sits_out", "own_updates_since_the_question", "after_its_end", "repeat"),
+)
+def test_what_ten_thousand_seeds_found_holds(tables: dict[str, Any]) -> None:
+    assert run(**tables) == ""
 
 
 GONE = {"at": 1e-4, "kind": "crash", "agents": ["coordinator"]}

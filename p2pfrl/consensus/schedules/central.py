@@ -53,7 +53,8 @@ class Client(Stateful):
     back to an earlier model, and the agent follows.
 
     Of a model that a link lost it says so with a skip. The coordinator sends the last model again
-    then, and without rounds any model, up to `ASKS` times in a row.
+    then, and without rounds any model, up to `ASKS` times in a row. Where a repetition of the model
+    that it has is lost, it sends its result again.
 
     Args:
         every: local updates per exchange.
@@ -162,7 +163,12 @@ class Client(Stateful):
         return (Train(),) if self._updates_left else ()
 
     def _missing(self, round: int) -> Sequence[Action]:
-        """Say that a model was lost; end where one that is needed is lost again and again."""
+        """Say that a model was lost; end where one that is needed is lost again and again.
+
+        One that it had before is a repetition: the coordinator waits for the answer.
+        """
+        if self._retag and round == self._round:
+            return self._repeat()
         is_last = self._rounds is not None and round >= self._rounds
         if is_last or not self._retag:
             self._asks += 1
@@ -170,6 +176,11 @@ class Client(Stateful):
                 self._over = True
                 return () if self._updates_left else (Finish("unreachable"),)
         return (Send(self._to, round, SKIP),)
+
+    def _repeat(self) -> Sequence[Action]:
+        """Send the answer of this round again, if there is one yet."""
+        is_busy = self._updates_left or self._rest is not None
+        return () if is_busy else (Send(self._to, self._round, self._answer),)
 
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
@@ -181,8 +192,7 @@ class Client(Stateful):
         self._newest = version
         self._asks = 0
         if self._retag and message.round == self._round and message.kind != FINAL:
-            is_busy = self._updates_left or self._rest is not None
-            return () if is_busy else (Send(self._to, self._round, self._answer),)
+            return self._repeat()
         if self._updates_left:
             if (
                 self._next is None

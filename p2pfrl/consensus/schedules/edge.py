@@ -57,7 +57,8 @@ class Edge(Coordinator):
     round r belongs to model r // period, and after the last of them the edge sends its result to
     the cloud. If all its agents have left, it answers at once. If a model of the cloud is lost, the
     edge continues without it; it asks again for the last one, up to `ASKS` times. A skip answers a
-    model that is lost during the rounds of an earlier one.
+    model that is lost during the rounds of an earlier one. Where a repetition of its model is lost,
+    the edge sends its answer again.
 
     When a link to the cloud comes back, the cloud sends a model. If the edge has answered this
     model before, it sends the answer again. If the model is newer than the one of its rounds, the
@@ -123,7 +124,7 @@ class Edge(Coordinator):
         if isinstance(event, Received) and event.message.sender == self._above:
             return self._adopt(event.message, now)
         if isinstance(event, Missing) and event.peer == self._above:
-            return self._missing(event.round, now) if event.round > self._model else ()
+            return self._missing(event.round, now) if event.round >= self._model else ()
         if isinstance(event, PeerLost | PeerJoined) and event.peer == self._above:
             self._alone = now + self._to_wait if isinstance(event, PeerLost) else None
             return [WaitUntil(self._alone)] if self._is_reporting else ()
@@ -154,7 +155,12 @@ class Edge(Coordinator):
         return []
 
     def _missing(self, model: int, now: int) -> Iterable[Action]:
-        """Continue without a model of the cloud that is lost; ask again for the last one."""
+        """Continue without a model of the cloud that is lost; ask again for the last one.
+
+        One that it had before is a repetition: the cloud waits for the answer.
+        """
+        if model == self._model:
+            return self._report() if self._is_reporting else ()
         is_last = self._last is not None and model * self._period >= self._last
         self._asks += is_last
         if is_last and self._asks > ASKS:
@@ -172,7 +178,7 @@ class Edge(Coordinator):
         self._heard = version
         if message.round == self._model:
             if self._is_reporting:
-                yield Send((self._above,), self._model, UPDATE)
+                yield from self._report()
         elif self._is_reporting:
             yield Adopt(message, message.round - 1)
             yield from self._open(message.round, now)
@@ -211,7 +217,11 @@ class Edge(Coordinator):
         if following is not None:
             self._model = following.round
         self._alone = None if self._alone is None else max(now, self._alone)
-        return [WaitUntil(self._alone), Send((self._above,), self._model, UPDATE)]
+        return [WaitUntil(self._alone), *self._report()]
+
+    def _report(self) -> Sequence[Action]:
+        """Send the result of its rounds to the cloud."""
+        return (Send((self._above,), self._model, UPDATE),)
 
     def _joined(self, peer: int) -> Sequence[Action]:
         if not self._is_reporting:

@@ -260,7 +260,9 @@ class Members(Check):
             elif kind == "opt_out":
                 self._leaving |= set(fault.agents)  # type: ignore[attr-defined]
             else:
-                self._gone |= set(fault.agents)  # type: ignore[attr-defined]
+                # Nothing happens to who has done all its rounds: it still gives its last model.
+                agents: Sequence[int] = fault.agents  # type: ignore[attr-defined]
+                self._gone |= {i for i in agents if not self.world.simulation.has_ended(i)}
 
     @override
     def sent(self, sender: int, to: Sequence[int], frame: Frame) -> None:

@@ -193,7 +193,7 @@ class Mass(Check):
 
     @override
     def before(self, body: Body, action: Action) -> None:
-        if isinstance(action, Send | Mix) and isinstance(body, Agent):
+        if _is_exchange(action) and isinstance(body, Agent):
             if not self._states:
                 self._begin()
             if not body.has_begun_exchange:
@@ -210,9 +210,7 @@ class Mass(Check):
 
     @override
     def after(self, body: Body, action: Action) -> None:
-        if not isinstance(action, Send | Mix) or not isinstance(body, Agent):
-            return
-        if isinstance(action, Mix) and not action.active:
+        if not _is_exchange(action) or not isinstance(body, Agent):
             return
         state = body.save()["_mixing_state"]
         self._states[body.id] = state[0], state[1], state[2]
@@ -236,3 +234,13 @@ class Mass(Check):
             self._first = values
         if not np.allclose(values, self._first, rtol=0.0, atol=1e-9 * scale):
             self.fail(f"the sum of x moved by {float(np.abs(values - self._first).max()):.3g}")
+
+
+def _is_exchange(action: Action) -> bool:
+    """Whether an exchange begins or ends.
+
+    None does where an agent has no receiver in the round, or sits the round out.
+    """
+    return (isinstance(action, Mix) and action.active) or (
+        isinstance(action, Send) and bool(action.to)
+    )

@@ -11,7 +11,19 @@ from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.coordinator import Coordinator
 from p2pfrl.core.actor import Body
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import Action, Adopt, Event, Finish, Message, Mix, Received, Started
+from p2pfrl.core.types import (
+    UPDATE,
+    Action,
+    Adopt,
+    Event,
+    Finish,
+    Message,
+    Mix,
+    Received,
+    Send,
+    Started,
+    Trained,
+)
 from p2pfrl.fuzz.checks.facts import mixes_rounds
 from p2pfrl.fuzz.watch import Check
 from p2pfrl.results.record import Record
@@ -47,7 +59,10 @@ class InOrder(Check):
 
 
 class Stale(Check):
-    """The staleness of what is applied is what it is, within the bound, and weighs as it says."""
+    """The staleness of what is applied is what it is, within the bound, and weighs as it says.
+
+    In pairwise exchanges it is the number of the asker's own updates since its question.
+    """
 
     says = "staleness is counted as documented, and is within max_staleness"
 
@@ -56,16 +71,27 @@ class Stale(Check):
         self._new: dict[int, list[Message]] = {}
         self._arrived: dict[int, dict[tuple[int, int, int], tuple[int, int]]] = {}
         self._ended: dict[int, int] = {}
+        self._is_pairwise = self.scenario.mode == "gossip" and self.scenario.mixing.is_pairwise
+        self._updates: dict[int, int] = {}
+        self._asked: dict[int, tuple[int, int]] = {}
 
     @override
     def event(self, body: Body, event: Event) -> None:
         if isinstance(event, Started):
             self._new[body.id], self._arrived[body.id], self._ended[body.id] = [], {}, 0
+            self._updates[body.id], self._asked[body.id] = 0, (-1, 0)
+        elif isinstance(event, Trained):
+            self._updates[body.id] += 1
         elif isinstance(event, Received):
             self._new[body.id].append(event.message)
 
     @override
     def before(self, body: Body, action: Action) -> None:
+        if isinstance(action, Send) and action.kind == UPDATE:
+            # A question that is sent again is the same question.
+            asked = action.round, self._updates.get(body.id, 0)
+            if self._asked.get(body.id, (-1, 0))[0] != action.round:
+                self._asked[body.id] = asked
         if not isinstance(action, Mix):
             return
         ended, arrived = self._ended[body.id], self._arrived[body.id]
@@ -79,7 +105,9 @@ class Stale(Check):
             if limit is not None and tau > limit:
                 self.fail(f"{body.id} applied a message of staleness {tau}, beyond {limit}")
             expected = max(0, action.round - message.round)
-            if isinstance(body, Agent) and self.scenario.schedule.is_asynchronous:
+            if self._is_pairwise:
+                expected = self._updates[body.id] - self._asked[body.id][1]
+            elif isinstance(body, Agent) and self.scenario.schedule.is_asynchronous:
                 lag, then = arrived.get(_place(message), (expected, ended))
                 expected = lag + ended - then
             if expected != tau:
@@ -92,7 +120,7 @@ class Stale(Check):
     def _weigh(self, body: Body, action: Mix) -> None:
         """Compare the factors of an asynchronous schedule with their formula."""
         rule = getattr(self.scenario.schedule, "staleness", None)
-        if rule is None or not action.factors:
+        if rule is None or not action.factors or self._is_pairwise:
             return
         for tau, factor in zip(action.staleness, action.factors, strict=True):
             name = type(rule).__name__

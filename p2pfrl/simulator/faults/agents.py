@@ -125,7 +125,11 @@ class NodeFault(AgentFault, ABC):
 
 @rule
 class Crash(NodeFault):
-    """Kill agents or coordinators: an update under way and everything in their mailbox is lost."""
+    """Kill agents or coordinators: an update under way and everything in their mailbox is lost.
+
+    Nothing happens to one that has done all its rounds: it still gives its last model to whoever
+    did not get it.
+    """
 
     def strike_one(self, world: World, agent: int) -> None:
         """Kill the agent or coordinator."""
