@@ -54,14 +54,13 @@ class Model:
         values = trainer.read(self.agent).copy()
         layout.unpack(vector[: self._width], values, self.parts)
         trainer.write(self.agent, values)
-        row = trainer.row(self.agent)
         for number, name in enumerate(self._averaged, start=1):
             start = number * self._width
             moment = vector[start : start + self._width]
             if name in trainer.stack.traits.squares:
                 # Rounding, or an attack, may have made a mean of squares negative.
                 moment = np.maximum(moment, 0)
-            layout.unpack(moment, trainer.state[name][row], self.parts)
+            layout.unpack(moment, trainer.entry(self.agent, name), self.parts)
         if self._reset:
             trainer.reset_moments(self.agent)
 
@@ -75,13 +74,11 @@ class Model:
 
     def store(self, name: str, vector: Vector) -> None:
         """Write the shared parts `(k,)` of the state array `name`."""
-        self._layout.unpack(
-            vector, self._trainer.state[name][self._trainer.row(self.agent)], self.parts
-        )
+        self._layout.unpack(vector, self._trainer.entry(self.agent, name), self.parts)
 
     def mark(self, name: str) -> None:
         """Let the state array `name` be the parameters as they are now, personal parts included."""
-        self._trainer.state[name][self._trainer.row(self.agent)] = self._trainer.read(self.agent)
+        self._trainer.entry(self.agent, name)[...] = self._trainer.read(self.agent)
 
     def receive(self, name: str, received: Mapping[int, Vector]) -> None:
         """Let the learner learn from the vectors `name` of others, by sender."""

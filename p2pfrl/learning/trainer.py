@@ -4,12 +4,16 @@ In virtual time an update that starts now matters only when it ends, so the life
 three moments:
 
     freeze(i)      it starts: its inputs are what they are now, whatever is written later
-    compute([..])  any time before the first of them ends: all pending updates in one batch; nobody
-                   sees the results
+    compute([..])  any time before the first of them ends: all pending updates are one batch;
+                   nobody sees the results
     commit(i)      it ends: parameters, optimizer and environments move on, and the `Update` is
                    handed out
 
 `cancel(i)` before that (a crash) leaves no trace. `update([..])` does all three at once.
+
+A batch is computed in chunks of agents by an executor (executors.py). One that computes elsewhere
+gets a chunk as soon as enough updates have started, and `compute` waits for the results, so that
+what happens between the two moments goes on meanwhile.
 
 Members of a shared world (environments/shared.py) start together: between the first two moments
 comes `begin([..])`, with those members that are present (meetings.py). The others take part as
@@ -21,10 +25,11 @@ of all members.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +39,7 @@ from p2pfrl.core.errors import AgentError
 from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.state import State as Tree
 from p2pfrl.core.types import TRANSITIONS, Update
+from p2pfrl.learning.executors import Executor, InThisThread, LostChunkError
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
 from p2pfrl.learning.meetings import whole_worlds
 
@@ -45,23 +51,6 @@ class Snapshot:
     parameters: Vector
     state: State
     index: int
-
-
-class Executor(Protocol):
-    """Computes chunks, here or elsewhere, and yields outcomes in the order of the batches.
-
-    A chunk depends on its inputs alone.
-    """
-
-    def __call__(
-        self, update: Callable[[Batch], Outcome], batches: Iterable[Batch], /
-    ) -> Iterator[Outcome]:
-        """Yield `update(batch)` for every batch, in order."""
-
-
-def local(update: Callable[[Batch], Outcome], batches: Iterable[Batch], /) -> Iterator[Outcome]:
-    """Compute chunk after chunk in this thread."""
-    return map(update, batches)
 
 
 def is_finite(values: Vector) -> bool:
@@ -76,7 +65,17 @@ class _Pending:
     position: int = 0  # row of the outcome
     has_begun: bool = True  # false while a member of a shared world waits for the others
     has_moved: bool = False  # whether the shared world has moved on
-    heard: State = field(default_factory=dict)  # `Traits.heard` at the start, once they changed
+    held: State = field(
+        default_factory=dict
+    )  # rows of state arrays at the start, once they changed
+    chunk: _Chunk | None = None  # with which it was submitted
+
+
+@dataclass(slots=True)
+class _Chunk:
+    agents: tuple[int, ...]
+    handle: Any
+    outcome: Outcome | None = None
 
 
 def _packed(request: _Pending) -> Tree:
@@ -86,7 +85,7 @@ def _packed(request: _Pending) -> Tree:
         "frozen": request.frozen,
         "has_begun": request.has_begun,
         "has_moved": request.has_moved,
-        "heard": dict(request.heard),
+        "heard": dict(request.held),
     }
     if outcome is None:
         return {**start, "outcome": None}
@@ -113,7 +112,7 @@ def _unpacked(packed: Tree) -> _Pending:
         outcome,
         has_begun=packed["has_begun"],
         has_moved=packed["has_moved"],
-        heard=packed["heard"],
+        held=packed["heard"],
     )
 
 
@@ -128,12 +127,13 @@ class Trainer:
         index: `(n,)` updates committed.
         transitions: agent -> what its last update collected, where it collected instead of
             learning.
+        executor: computes the chunks. Another one may take its place between two updates.
 
     Args:
         stack: the learner that computes.
         agents: ids of the agents that live here, or n for all of range(n).
         same_start: whether all agents start at one point.
-        executor: computes the chunks.
+        executor: computes the chunks; None: this thread does.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Trainer:
         agents: Sequence[int] | int,
         *,
         same_start: bool = True,
-        executor: Executor = local,
+        executor: Executor | None = None,
     ) -> None:
         self.stack = stack
         self.agents = tuple(range(agents)) if isinstance(agents, int) else tuple(sorted(agents))
@@ -151,10 +151,11 @@ class Trainer:
         self.index = np.zeros(len(self.agents), dtype=np.int64)
         self.transitions: dict[int, Vector] = {}
         self._same_start = same_start
-        self._executor = executor
+        self.executor: Executor = executor or InThisThread(self._update)
         self._rows = {agent: row for row, agent in enumerate(self.agents)}
         self._pending: dict[int, _Pending] = {}
         self._passengers: dict[int, _Pending] = {}
+        self._queue: dict[int, None] = {}  # started, but not submitted
         self._world = frozenset(stack.traits.world)
         self._kept = self._world.union(stack.traits.heard)
         self._computed = self._batches = 0
@@ -211,15 +212,23 @@ class Trainer:
             received: by agent, `(k,)` each; those that share no world with it are left out.
             parts: of the parameters, which the vectors hold.
         """
-        k, row, request = self.stack.traits.companions, self._rows[agent], self._pending.get(agent)
+        k = self.stack.traits.companions
         known = {other: vector for other, vector in received.items() if other // k == agent // k}
         for name in self.stack.traits.heard:
-            if request is not None and name not in request.heard:
-                request.heard[name] = self.state[name][row].copy()
+            entry = self.entry(agent, name)
             for other, vector in known.items():
-                self.stack.layout.unpack(
-                    vector, np.asarray(self.state[name][row, other % k]), parts
-                )
+                self.stack.layout.unpack(vector, np.asarray(entry[other % k]), parts)
+
+    def entry(self, agent: int, name: str) -> Any:
+        """Return the agent's row of a state array, to write into.
+
+        An update under way keeps what the row was when it started.
+        """
+        row = self.state[name][self._rows[agent], ...]
+        request = self._passengers.get(agent) or self._pending.get(agent)
+        if request is not None and request.outcome is None and name not in request.held:
+            request.held[name] = np.array(row)
+        return row
 
     def freeze(self, agent: int) -> None:
         """Start an update of `agent`: fix its inputs. A member of a shared world waits for `begin`.
@@ -229,6 +238,9 @@ class Trainer:
         """
         assert agent not in self._pending, f"agent {agent} is training already"
         self._pending[agent] = _Pending(has_begun=self.stack.traits.members == 1)
+        if self.stack.traits.members == 1:
+            self._queue[agent] = None
+            self._advance()
 
     def begin(self, together: Sequence[int]) -> None:
         """Start the updates of members of one shared world, which have been frozen."""
@@ -237,6 +249,8 @@ class Trainer:
         for agent in self._companions(together[0]):
             if agent not in together:
                 self._passengers[agent] = _Pending(self.parameters[self._rows[agent]].copy())
+            self._queue[agent] = None
+        self._advance()
 
     def cancel(self, agent: int) -> None:
         """Forget the agent's update, if one is under way: nothing of it has happened.
@@ -245,6 +259,8 @@ class Trainer:
         then.
         """
         request = self._pending.pop(agent, None)
+        if not self._world:
+            self._queue.pop(agent, None)
         if not self._world or request is None or not request.has_begun or request.has_moved:
             return
         companions = self._companions(agent)
@@ -256,6 +272,7 @@ class Trainer:
         else:
             for other in companions:
                 self._passengers.pop(other, None)
+                self._queue.pop(other, None)
 
     def _companions(self, agent: int) -> range:
         """Return all members of the agent's world."""
@@ -278,27 +295,86 @@ class Trainer:
         wanted = self.pending if agents is None else tuple(sorted(agents))
         if not wanted:
             return
-        size = self.stack.traits.chunk
         members = self.stack.traits.members
         rows = wanted if members == 1 else tuple(whole_worlds(wanted, members))
-        chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
-        for chunk, outcome in zip(
-            chunks, self._executor(self._update, map(self._gather, chunks)), strict=True
-        ):
-            self._check(chunk, outcome)
-            for position, agent in enumerate(chunk):
-                request = self._request(agent)
-                request.outcome, request.position = outcome, position
+        requests = [self._request(agent) for agent in rows]
+        left = [a for a, request in zip(rows, requests, strict=True) if request.chunk is None]
+        for agents in self._split(left):
+            self._submit(agents)
+        lost = [agent for agent in rows if not self._has_arrived(self._request(agent))]
+        if lost:
+            self._compute_here(lost)
+        for request in requests:
+            assert request.chunk is not None
+            request.outcome, request.chunk = request.chunk.outcome, None
         self._computed += len(wanted)
         self._batches += 1
+
+    def _advance(self) -> None:
+        """Submit the updates that have started, if there is room, in chunks of full size."""
+        while self._queue and self.executor.has_room():
+            size = self._size(len(self.agents))
+            if len(self._queue) < size:
+                return
+            self._submit(sorted(islice(self._queue, size)))
+
+    def _split(self, agents: Sequence[int]) -> list[Sequence[int]]:
+        """Return agents, whole worlds of them, in chunks."""
+        size = self._size(len(agents))
+        return [agents[i : i + size] for i in range(0, len(agents), size)]
+
+    def _size(self, agents: int) -> int:
+        """Return how many agents the chunks have if so many are computed, in whole worlds."""
+        executor, members = self.executor, self.stack.traits.members
+        most = self.stack.traits.chunk if executor.most is None else executor.most
+        share = -(-agents // executor.workers) if executor.workers > 1 else most
+        whole = -(-share // members) * members
+        return max(members, min(whole, most - most % members))
+
+    def _submit(self, agents: Sequence[int]) -> None:
+        """Give a chunk away."""
+        chunk = _Chunk(tuple(agents), self.executor.submit(self._gather(agents)))
+        for position, agent in enumerate(agents):
+            request = self._request(agent)
+            request.chunk, request.position = chunk, position
+            self._queue.pop(agent, None)
+
+    def _has_arrived(self, request: _Pending) -> bool:
+        """Wait for the outcome of an update that was submitted; return whether there is one."""
+        chunk = request.chunk
+        if chunk is None:
+            return False
+        if chunk.outcome is None:
+            # Some may have been cancelled meanwhile: whatever came of them has not happened.
+            found = [self._passengers.get(a) or self._pending.get(a) for a in chunk.agents]
+            own = {row: it for row, it in enumerate(found) if it is not None and it.chunk is chunk}
+            try:
+                outcome = self.executor.result(chunk.handle)
+            except LostChunkError:
+                for other in own.values():
+                    other.chunk = None
+                return False
+            self._check(chunk.agents, outcome, tuple(own))
+            chunk.outcome = outcome
+        return True
+
+    def _compute_here(self, agents: Sequence[int]) -> None:
+        """Compute updates in this thread, whole worlds of them."""
+        executor, self.executor = self.executor, InThisThread(self._update)
+        try:
+            for some in self._split(agents):
+                self._submit(some)
+                self._has_arrived(self._request(some[0]))
+        finally:
+            self.executor = executor
 
     def _update(self, batch: Batch) -> Outcome:
         """Return the updates of a batch. They are checked, so numpy need not warn."""
         with np.errstate(over="ignore", invalid="ignore"):
             return self.stack.update(batch)
 
-    def _check(self, chunk: Sequence[int], outcome: Outcome) -> None:
-        """Raise an error if an update is no result of these agents, or not finite."""
+    def _check(self, chunk: Sequence[int], outcome: Outcome, rows: Sequence[int]) -> None:
+        """Raise an error if an update is no result of these agents, or not finite in some rows."""
         parts = "an Outcome with an entry of every agent in each array and list"
         fits = self._fits(outcome, len(chunk))
         returned(fits, outcome, parts, self.stack, "update", chunk[0])
@@ -308,7 +384,9 @@ class Trainer:
         ):
             if values is None or is_finite(values):
                 continue
-            row = int(np.argmin(np.isfinite(values).all(axis=1)))
+            row = next((row for row in rows if not is_finite(values[row])), None)
+            if row is None:
+                continue
             found = (
                 self._first(values[row])
                 if name == "parameters"
@@ -440,7 +518,7 @@ class Trainer:
     def reset_moments(self, agent: int) -> None:
         """Set the agent's moments and step counts to zero; an update under way keeps its own."""
         for name in (*self.stack.traits.moments, *self.stack.traits.counts):
-            self.state[name][self._rows[agent]] = 0
+            self.entry(agent, name)[...] = 0
 
     def snapshot(self, agent: int) -> Snapshot:
         """Return a copy of everything the agent learns with; an update under way is not in it."""
@@ -457,9 +535,9 @@ class Trainer:
         self.cancel(agent)
         row = self._rows[agent]
         self.parameters[row] = snapshot.parameters
-        for name, values in self.state.items():
+        for name in self.state:
             if name not in self._world:
-                values[row] = snapshot.state[name]
+                self.entry(agent, name)[...] = snapshot.state[name]
         if not self._world:
             self.index[row] = snapshot.index
         elif snapshot.index > self.index[row]:
@@ -491,6 +569,10 @@ class Trainer:
         self._passengers = {
             agent: _unpacked(packed) for agent, packed in state["passengers"].items()
         }
+        found = {**self._pending, **self._passengers}
+        self._queue = {
+            a: None for a in sorted(found) if found[a].has_begun and found[a].outcome is None
+        }
         self._computed, self._batches = state["computed"]
 
     def reset(self, agent: int) -> None:
@@ -508,7 +590,7 @@ class Trainer:
             self.stack.init([agent]) | self._extra_state(self.parameters[row : row + 1])
         ).items():
             if name not in self._world:
-                self.state[name][row] = values[0]
+                self.entry(agent, name)[...] = values[0]
 
     def offer(self, agent: int, name: str) -> Vector:
         """Return the learner's offer `name`, `(k,)`; where it collects, the last transitions."""
@@ -521,6 +603,9 @@ class Trainer:
     def receive(self, agent: int, name: str, received: Mapping[int, Vector]) -> None:
         """Let the agent's learner learn from the vectors `name` of others, by sender."""
         row = self._rows[agent]
+        if agent in self._pending:
+            for key in self.state:
+                self.entry(agent, key)  # the learner may write into any of them
         state = {key: values[row : row + 1] for key, values in self.state.items()}
         self.stack.exchange.receive(name, agent, state, received)
 
@@ -546,6 +631,6 @@ class Trainer:
                 parameters[position] = frozen
         state = {name: values[rows] for name, values in self.state.items()}
         for position, agent in enumerate(chunk):
-            for name, values in self._request(agent).heard.items():
+            for name, values in self._request(agent).held.items():
                 state[name][position] = values
         return Batch(chunk, self.index[rows].tolist(), parameters, state)

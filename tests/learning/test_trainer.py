@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from learner_worlds import DISCRETE, stack
 
-from p2pfrl.learning.learners.base import Task
+from p2pfrl.learning.executors import LostChunkError
+from p2pfrl.learning.learners.base import Batch, Task
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.quadratic import Quadratic
 from p2pfrl.learning.trainer import Trainer
@@ -105,22 +106,77 @@ def test_chunks_do_not_change_results():
     assert np.array_equal(whole.parameters, chunked.parameters)
 
 
-def test_chunks_may_be_computed_elsewhere():
-    seen = []
+class Elsewhere:
+    """Computes chunks when their results are wanted, the last one first; loses some."""
 
-    def elsewhere(update, batches):
-        gathered = list(batches)
-        seen.append([tuple(batch.agents) for batch in gathered])
-        outcomes = [update(batch) for batch in reversed(gathered)]
-        return iter(outcomes[::-1])
+    most = None
 
+    def __init__(self, update, workers=2, *, room=0, loses=()):
+        self.workers, self.room, self.loses = workers, room, loses
+        self.update, self.seen, self.results = update, [], {}
+
+    def has_room(self):
+        return len(self.results) < self.room
+
+    def submit(self, batch):
+        self.seen.append(tuple(batch.agents))
+        self.results[tuple(batch.agents)] = batch
+        return tuple(batch.agents)
+
+    def result(self, handle):
+        for agents in reversed(self.results):
+            if isinstance(self.results[agents], Batch):
+                self.results[agents] = self.update(self.results[agents])
+        outcome = self.results.pop(handle)
+        if handle in self.loses:
+            raise LostChunkError
+        return outcome
+
+
+@pytest.mark.parametrize("loses", [(), ((2, 3),), ((0, 1), (2, 3), (4,))])
+def test_chunks_may_be_computed_elsewhere(loses):
     learner = Quadratic(dimension=5, noise=0.5).prepare(Task(1, 5))
     learner.traits = replace(learner.traits, chunk=2)
+    elsewhere = Elsewhere(learner.update, loses=loses)
     remote, here = Trainer(learner, 5, executor=elsewhere), Trainer(learner, 5)
     remote.update(range(5))
     here.update(range(5))
-    assert seen == [[(0, 1), (2, 3), (4,)]]
+    assert elsewhere.seen == [(0, 1), (2, 3), (4,)]
     assert np.array_equal(remote.parameters, here.parameters)
+    assert remote.mean_batch == 5
+
+
+def test_chunks_are_submitted_as_soon_as_enough_agents_have_started():
+    learner = Quadratic(dimension=5, noise=0.5).prepare(Task(1, 6))
+    elsewhere = Elsewhere(learner.update, room=3)
+    remote, here = Trainer(learner, 6, executor=elsewhere), Trainer(learner, 6)
+    for trainer in (remote, here):
+        for agent in (5, 0, 3, 1):
+            trainer.freeze(agent)
+        trainer.write(3, np.ones_like(trainer.read(3)))
+        trainer.cancel(0)
+        trainer.freeze(4)
+        trainer.compute()
+        for agent in (1, 3, 4, 5):
+            trainer.commit(agent)
+    assert elsewhere.seen == [(0, 3, 5), (1,), (4,)]
+    assert np.array_equal(remote.parameters, here.parameters)
+    assert remote.mean_batch == here.mean_batch == 4
+
+
+def test_an_update_under_way_keeps_its_moments_whenever_it_is_computed():
+    def run(early):
+        trainer = Trainer(stack(PPO(steps=8, hidden=(8,)), DISCRETE, 2), 2)
+        trainer.update([0, 1])
+        trainer.freeze(0)
+        if early:
+            trainer.compute([0])
+        trainer.reset_moments(0)
+        assert not trainer.state["adam_m"][0].any()
+        trainer.commit(0)
+        return trainer.read(0)
+
+    assert np.array_equal(run(early=True), run(early=False))
 
 
 def test_a_peer_with_some_of_the_agents_computes_what_the_simulation_computes():
