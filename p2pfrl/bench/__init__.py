@@ -12,8 +12,8 @@ from importlib import import_module
 from multiprocessing import get_context
 
 from p2pfrl.bench.measure import Result
+from p2pfrl.core.children import one_thread_each
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.experiment.jobs import one_thread_each
 
 BENCHMARKS: dict[str, str] = {
     "ppo_vs_naive_n64": "ppo:versus_naive",

@@ -135,12 +135,41 @@ Transport = Annotated[
     Parameter(help="tcp: run the agents as --jobs processes on this machine, in real time."),
 ]
 PROCESSES = 4
+MOST_WORKERS = 1024
 Processes = Annotated[
     int | None,
     Parameter(
         name=["--jobs", "-j"],
         converter=whole,
         help="Processes of --transport tcp; 4 by default.",
+    ),
+]
+
+
+def workers(type_: object, tokens: Sequence[Token]) -> int | str:
+    """Return a number of worker processes, or "auto".
+
+    Raises:
+        ScenarioError: it is neither.
+    """
+    if tokens[0].value.strip() == "auto":
+        return "auto"
+    try:
+        count = whole(type_, tokens)
+    except ScenarioError:
+        count = 0
+    if not 1 <= count <= MOST_WORKERS:
+        expected = f"expected auto or a number from 1 to {MOST_WORKERS:,}"
+        raise ScenarioError([f"--workers: {expected}, got {tokens[0].value!r}"])
+    return count
+
+
+Workers = Annotated[
+    int | Literal["auto"] | None,
+    Parameter(
+        name="--workers",
+        converter=workers,
+        help="Processes that train in one simulated run; by default auto: one per core where it pays.",
     ),
 ]
 Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], converter=whole, help="Processes.")]

@@ -19,6 +19,7 @@ from p2pfrl.core.errors import AgentError, RecordError
 from p2pfrl.core.interrupts import explained
 from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
+from p2pfrl.experiment.workforce import Count
 from p2pfrl.results.directory import FIGURES, Content, content_of, new_directory
 from p2pfrl.results.report import report
 from p2pfrl.results.trackers import Log, require
@@ -54,6 +55,7 @@ def run_scenario(
     log: str | None = None,
     live: bool = False,
     draws: bool = True,
+    workers: Count = 1,
 ) -> Mapping[str, Any]:
     """Run a scenario, write its record, figures and report, print the summary, and return it.
 
@@ -68,6 +70,7 @@ def run_scenario(
         log: name of a tracker that gets the run; one that continues is logged at its end.
         live: whether a page in the browser shows the run.
         draws: whether to draw figures and write the report.
+        workers: number of processes that train, or "auto".
     """
     if not resuming:
         price(scenario)
@@ -88,6 +91,7 @@ def run_scenario(
             trace=trace,
             resuming=resuming,
             overwrite=overwrite,
+            workers=workers,
         )
     summary = record.summary
     further = f"to go on: p2pfrl scenario --resume {directory}"

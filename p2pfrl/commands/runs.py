@@ -42,6 +42,7 @@ from p2pfrl.commands.arguments import (
     Trace,
     Tracked,
     Transport,
+    Workers,
     show,
     text,
 )
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from p2pfrl.experiment.sweep import Sweep
+    from p2pfrl.experiment.workforce import Count
 
 
 def scenario(
@@ -73,6 +75,7 @@ def scenario(
     require_target: Target = False,
     transport: Transport = "memory",
     jobs: Processes = None,
+    workers: Workers = None,
     resume: ResumeRun = None,
     overwrite: Replace = False,
     log: Tracked = None,
@@ -103,6 +106,7 @@ def scenario(
             log=log,
             live=live,
             draws=not no_report,
+            workers=workers or "auto",
         )
     if file is None:
         raise ScenarioError(["scenario: expected a FILE to run, or --resume RUN"])
@@ -112,11 +116,17 @@ def scenario(
     if jobs is not None and transport != "tcp":
         raise ScenarioError(
             [
-                f"--jobs {jobs}: one run of the simulator is one process; give --transport tcp, or no -j"
+                f"--jobs {jobs}: one run of the simulator has no jobs; give --workers {jobs} or --transport tcp"
             ]
         )
     if jobs is not None and jobs < 1:
         raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
+    if workers is not None and transport == "tcp":
+        raise ScenarioError(
+            [
+                f"--workers {workers}: --transport tcp has processes of its own; give --jobs {workers}"
+            ]
+        )
     if transport == "tcp":
         from p2pfrl.deploy.local import run_processes
         from p2pfrl.results.directory import FIGURES
@@ -153,6 +163,7 @@ def scenario(
             log=log,
             live=live,
             draws=not no_report,
+            workers=workers or "auto",
         )
     return _code(summary, require_target)
 
@@ -179,6 +190,7 @@ def _resume(
     log: str | None,
     live: bool,
     draws: bool,
+    workers: Count,
 ) -> int:
     from p2pfrl.commands.progress import run_scenario
     from p2pfrl.experiment.checkpoints import scenario_of
@@ -194,6 +206,7 @@ def _resume(
         log=log,
         live=live,
         draws=draws,
+        workers=workers,
     )
     return _code(summary, needs_target)
 

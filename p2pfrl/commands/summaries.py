@@ -94,6 +94,12 @@ def _stopped(summary: Mapping[str, Any]) -> str:
     return f"the death of a process ({show_agents(sorted(dead))})"
 
 
+def _workers(summary: Mapping[str, Any]) -> str:
+    """Return how many processes trained, if there were several."""
+    count = summary.get("workers", 1)
+    return f", {count} worker processes" if count > 1 else ""
+
+
 def describe(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return the summary as text: title -> what is known."""
     final, evaluation, target = (
@@ -107,7 +113,7 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
         "rounds": f"{summary['rounds']:,}",
         "environment steps": f"{summary['env_steps']:,}",
         "virtual time": f"{summary['virtual_seconds']:,.2f} s",
-        "wall time": f"{summary['wall_seconds']:,.2f} s",
+        "wall time": f"{summary['wall_seconds']:,.2f} s{_workers(summary)}",
     }
     if final["mean"] is not None:
         lines["final return"] = (

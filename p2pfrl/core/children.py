@@ -5,15 +5,44 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import parent_process
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext
 
 from p2pfrl.core.interrupts import INTERRUPTED, SIGNALS
 
 PATIENCE = 60.0
 """Seconds that an interrupted process has to save its run, before it is killed."""
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def preloaded(modules: Sequence[str]) -> ForkServerContext:
+    """Return what starts processes that have imported `modules` already, as far as they can be.
+
+    A server imports them, once, when the first process starts, and forks itself for every process:
+    it has one thread. Later calls with other modules change nothing.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([*modules])
+    return context
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let processes started inside use one thread for linear algebra, unless the user set another.
+
+    The libraries read the setting from the environment when they are loaded, so the new process
+    itself cannot change it.
+    """
+    added = {name for name in _THREADS if name not in os.environ}
+    os.environ.update(dict.fromkeys(added, "1"))
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 @contextmanager

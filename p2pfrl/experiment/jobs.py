@@ -11,7 +11,7 @@ import signal
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import get_context
@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from p2pfrl.core.causes import FOREIGN, cause
-from p2pfrl.core.children import PATIENCE, follow, withheld
+from p2pfrl.core.children import PATIENCE, follow, one_thread_each, withheld
 from p2pfrl.core.errors import (
     IdleWarning,
     P2PFRLError,
@@ -37,7 +37,6 @@ from p2pfrl.scenario.sections import Scenario
 _INTERRUPT = "interrupt"
 _INCOMPLETE = (_INTERRUPT, FAILURE)
 """`stopped_by` in the summary of an incomplete run."""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -345,22 +344,6 @@ def _death(code: int | None) -> str:
     name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
     reason = "; the system does so when memory runs out" if -code == signal.SIGKILL else ""
     return f"its process was killed by {name}{reason}; {again}"
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Let processes started inside use one thread for linear algebra, unless the user set another.
-
-    The libraries read the setting from the environment when they are loaded, so the new process
-    itself cannot change it.
-    """
-    added = {name for name in _THREADS if name not in os.environ}
-    os.environ.update(dict.fromkeys(added, "1"))
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def slug(settings: Mapping[str, object]) -> str:

@@ -36,6 +36,7 @@ from p2pfrl.experiment.rules import (
     with_rules,
 )
 from p2pfrl.experiment.starts import Start, with_start
+from p2pfrl.experiment.workforce import Count, Workforce, checked, employed
 from p2pfrl.results.directory import clear, reserved
 from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row
@@ -64,6 +65,7 @@ def simulate(
     trace: bool = False,
     resuming: bool = False,
     overwrite: bool = False,
+    workers: Count | None = None,
     **rules: Unpack[AllRules],
 ) -> Record:
     """Run `scenario` to its end and return the record.
@@ -94,6 +96,9 @@ def simulate(
         resuming: whether to continue from the last checkpoint in `out`, or from the beginning
             without one.
         overwrite: whether to replace a run in `out`. Other files are never replaced.
+        workers: number of processes that train, or "auto": one for each core, once training has
+            taken a few seconds and if it pays. None: this process alone. Results do not depend on
+            it. A script needs `if __name__ == "__main__":` around the call.
         rules: by axis (mixing, learner, topology, gate, compressor, aggregator, ...), a rule that
             replaces the scenario's: one from Python, a name such as "metropolis", or a table such
             as {"kind": "laplacian", "alpha": 0.1}. A learner may be a class, if it is a
@@ -115,16 +120,24 @@ def simulate(
             if folder is None
             else reserved(folder, overwrite=overwrite, resuming=resuming),
             _built(scenario, run, trace=trace) as world,
+            nullcontext()
+            if workers is None
+            else employed(checked(workers), scenario, world) as force,
         ):
             world.assembly.learning.follow(working)
             run.notes = tuple(notes(scenario))
             for note in () if resuming else filter(is_idle, run.notes):
                 warnings.warn(note, IdleWarning, stacklevel=2)
-            return _simulate(scenario, world, run, folder, resuming)
+            return _simulate(scenario, world, run, folder, resuming, force)
 
 
 def _simulate(
-    scenario: Scenario, world: World, run: _Run, out: Path | None, resuming: bool
+    scenario: Scenario,
+    world: World,
+    run: _Run,
+    out: Path | None,
+    resuming: bool,
+    force: Workforce | None,
 ) -> Record:
     """Run a built world to its end; return the record, after saving it in `out`."""
     run.world = world
@@ -165,6 +178,8 @@ def _simulate(
                 run.live.close()
         with postponed():
             reason = _reason(scenario, world, run.reason)
+            if force is not None:
+                more["workers"] = force.count
             if run.writes.failed:
                 more["writes_failed"] = run.writes.failed
             record = _record(scenario, world, reason, run.wall_seconds(), more)
@@ -223,6 +238,7 @@ def resume(
     *,
     progress: Progress | None = None,
     environment: Given | None = None,
+    workers: Count | None = None,
     **rules: Unpack[AllRules],
 ) -> Record:
     """Continue a simulated run that was killed or interrupted; return the record of the whole run.
@@ -235,6 +251,7 @@ def resume(
         progress: called with every new row of metrics.
         environment: the class, function or environment from Python with which the run began, if it
             cannot be imported.
+        workers: as of `simulate`.
         rules: by axis, those from Python with which the run began, if they cannot be imported; of a
             `LocalLearner` and of a network the class.
 
@@ -246,7 +263,7 @@ def resume(
     with knowing(environment, text=text), knowing_learner(rules, text=text):
         scenario = scenario_of(folder, left_out(rules))
         scenario = with_rules(scenario, recorded_otherwise(rules))
-        return simulate(scenario, out=folder, progress=progress, resuming=True)
+        return simulate(scenario, out=folder, progress=progress, resuming=True, workers=workers)
 
 
 class Watching(Protocol):

@@ -14,10 +14,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from p2pfrl import __version__
-from p2pfrl.core.children import PATIENCE, follow, withheld
+from p2pfrl.core.children import PATIENCE, follow, one_thread_each, withheld
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.interrupts import INTERRUPTED, raised
-from p2pfrl.experiment.jobs import one_thread_each
 from p2pfrl.experiment.run import fewer_collections
 from p2pfrl.fuzz.cases import Base, case
 from p2pfrl.fuzz.draws import Table

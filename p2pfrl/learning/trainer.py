@@ -151,7 +151,7 @@ class Trainer:
         self.index = np.zeros(len(self.agents), dtype=np.int64)
         self.transitions: dict[int, Vector] = {}
         self._same_start = same_start
-        self.executor: Executor = executor or InThisThread(self._update)
+        self.executor: Executor = executor or InThisThread(self.update_batch)
         self._rows = {agent: row for row, agent in enumerate(self.agents)}
         self._pending: dict[int, _Pending] = {}
         self._passengers: dict[int, _Pending] = {}
@@ -312,11 +312,10 @@ class Trainer:
 
     def _advance(self) -> None:
         """Submit the updates that have started, if there is room, in chunks of full size."""
-        while self._queue and self.executor.has_room():
-            size = self._size(len(self.agents))
-            if len(self._queue) < size:
-                return
+        size = self._size(len(self.agents))
+        while len(self._queue) >= size and self.executor.has_room():
             self._submit(sorted(islice(self._queue, size)))
+            size = self._size(len(self.agents))
 
     def _split(self, agents: Sequence[int]) -> list[Sequence[int]]:
         """Return agents, whole worlds of them, in chunks."""
@@ -360,7 +359,7 @@ class Trainer:
 
     def _compute_here(self, agents: Sequence[int]) -> None:
         """Compute updates in this thread, whole worlds of them."""
-        executor, self.executor = self.executor, InThisThread(self._update)
+        executor, self.executor = self.executor, InThisThread(self.update_batch)
         try:
             for some in self._split(agents):
                 self._submit(some)
@@ -368,7 +367,7 @@ class Trainer:
         finally:
             self.executor = executor
 
-    def _update(self, batch: Batch) -> Outcome:
+    def update_batch(self, batch: Batch) -> Outcome:
         """Return the updates of a batch. They are checked, so numpy need not warn."""
         with np.errstate(over="ignore", invalid="ignore"):
             return self.stack.update(batch)

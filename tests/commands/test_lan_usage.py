@@ -79,7 +79,7 @@ BAD = {
     ),
     ("scenario", "ring.toml", "-j", "2"): (
         "--jobs 2",
-        "one run of the simulator is one process",
+        "one run of the simulator has no jobs; give --workers 2",
         "",
     ),
 }

@@ -1,0 +1,480 @@
+"""Worker processes: they compute chunks of agents on other cores of this machine.
+
+A process makes the learner for itself and keeps nothing between two chunks. Arrays travel in shared
+memory: each process has two places, one that it computes on and one that waits. Pipes carry ids and
+the short results. A process that dies is replaced, and its chunks are computed again.
+
+Nothing waits for a process without noticing its death. A process that is told to end, or whose
+parent dies, ends at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from ctypes import Array, c_ubyte
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from time import monotonic
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.children import follow, one_thread_each, preloaded, withheld
+from p2pfrl.core.interrupts import INTERRUPTED
+from p2pfrl.core.parameters import ALIGNMENT, Vector, aligned_zeros
+from p2pfrl.learning.executors import LostChunkError
+from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
+
+_PLACES = 2
+_MOST_BYTES = 2**28
+"""Bytes of a place at most, if one agent has no more."""
+_PATIENCE = 120.0
+"""Seconds in which a process has to start."""
+_MOST_DEATHS = 8
+"""Processes that are replaced in a run; later ones are not."""
+
+Memory = Array[c_ubyte]
+
+
+class WorkersError(Exception):
+    """Worker processes cannot compute the updates of a run; the message says why."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The arrays of a chunk, in the order of their places in memory.
+
+    Attributes:
+        rows: how many agents a chunk has at most.
+        arrays: name, shape of one row, and type; the first one are the parameters.
+    """
+
+    rows: int
+    arrays: tuple[tuple[str, tuple[int, ...], str], ...]
+
+    @classmethod
+    def of(cls, rows: int, members: int, parameters: Vector, state: State) -> Shapes:
+        """Return the shapes of chunks of `rows` agents, in whole worlds of `members`.
+
+        There are fewer where an agent has much state.
+
+        Raises:
+            WorkersError: an array holds objects of Python.
+        """
+        arrays = [("", parameters), *state.items()]
+        for name, values in arrays:
+            if values.dtype.hasobject:
+                raise WorkersError(f"the state {name!r} of the learner has objects of Python")
+        found = cls(1, tuple((name, a.shape[1:], a.dtype.str) for name, a in arrays))
+        most = min(rows, max(1, _MOST_BYTES // found.size))
+        return cls(max(members, most - most % members), found.arrays)
+
+    @property
+    def size(self) -> int:
+        """Bytes of a place for `rows` agents."""
+        return ALIGNMENT + sum(self._size(index, self.rows) for index in range(len(self.arrays)))
+
+    def _size(self, index: int, rows: int) -> int:
+        _, shape, dtype = self.arrays[index]
+        size = rows * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        return -(-size // ALIGNMENT) * ALIGNMENT
+
+    def views(self, memory: Memory, rows: int) -> tuple[Vector, State]:
+        """Return parameters and state of the first `rows` agents, each aligned."""
+        whole = np.frombuffer(memoryview(memory).cast("B"), dtype=np.uint8)
+        start = -whole.ctypes.data % ALIGNMENT
+        state: State = {}
+        for index, (name, shape, dtype) in enumerate(self.arrays):
+            size = rows * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            state[name] = whole[start : start + size].view(dtype).reshape(rows, *shape)
+            start += self._size(index, rows)
+        parameters: Vector = state.pop("")  # type: ignore[assignment]  # floats, as they were
+        return parameters, state
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """What a process says when it can compute.
+
+    Attributes:
+        signature: of the learner's layout.
+        engine: what computes.
+    """
+
+    signature: str
+    engine: str
+
+    @classmethod
+    def of(cls, stack: Stack) -> Greeting:
+        """Return the greeting of a process that has a learner."""
+        return cls(stack.layout.signature, stack.traits.engine)
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """A chunk that was submitted: what came of it, or why nothing did."""
+
+    agents: Sequence[int]
+    outcome: Outcome | None = None
+    lost: str = ""
+
+
+class Workers:
+    """Computes chunks in processes of its own (`Executor`).
+
+    Args:
+        make: makes the learner in another process.
+        greeting: what the processes have to say: that of the learner here.
+        shapes: of the arrays of a chunk.
+        count: number of processes.
+        preload: modules that all of them need, imported once.
+        note: called with a sentence on a process that died.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Stack],
+        greeting: Greeting,
+        shapes: Shapes,
+        count: int,
+        *,
+        preload: Sequence[str] = (),
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._make, self._greeting, self._shapes = make, greeting, shapes
+        self._preload, self._note = preload, note
+        self._count, self._deaths, self._is_up = count, 0, False
+        self._pool: list[_Worker] = []
+        self.failures: dict[str, int] = {}
+
+    @property
+    def workers(self) -> int:
+        """Number of processes that compute; 1 if none is left."""
+        return max(1, len(self._pool))
+
+    @property
+    def most(self) -> int:
+        """How many agents a chunk has at most."""
+        return self._shapes.rows
+
+    def start(self) -> None:
+        """Start the processes, and wait until all can compute.
+
+        Raises:
+            WorkersError: one cannot, and why; none is left then.
+        """
+        with ExitStack() as otherwise:
+            otherwise.callback(self.close)
+            self.begin()
+            limit = monotonic() + _PATIENCE
+            while not self.is_ready():
+                if monotonic() > limit:
+                    raise WorkersError(f"they did not start within {_PATIENCE:g} s")
+                self._wait(limit - monotonic())
+            otherwise.pop_all()
+
+    def begin(self) -> None:
+        """Start the processes.
+
+        Raises:
+            WorkersError: what they need cannot be sent to them.
+        """
+        for _ in range(self._count):
+            self._pool.append(self._new([self._memory() for _ in range(_PLACES)]))
+
+    def is_ready(self) -> bool:
+        """Whether all processes can compute.
+
+        Raises:
+            WorkersError: one cannot, and why.
+        """
+        self._wait(0.0)
+        self._is_up = self._is_up or all(worker.is_ready for worker in self._pool)
+        return self._is_up
+
+    def has_room(self) -> bool:
+        """Whether a chunk that is submitted now would be computed beside this process."""
+        self._wait(0.0)
+        return any(worker.has_room for worker in self._pool)
+
+    def submit(self, batch: Batch) -> _Ticket:
+        """Give a chunk to the process that has the least to do; wait while all have two."""
+        ticket = _Ticket(batch.agents)
+        while True:
+            able = [worker for worker in self._pool if worker.is_ready]
+            if not able:
+                ticket.lost = "no worker process is left"
+                return ticket
+            free = [worker for worker in able if worker.has_room]
+            if free:
+                worker = min(free, key=lambda worker: len(worker.busy))
+                if worker.give(ticket, batch):
+                    return ticket
+                self._bury(worker)
+            else:
+                self._wait(None)
+
+    def result(self, handle: _Ticket) -> Outcome:
+        """Return what came of a chunk; wait for it.
+
+        Raises:
+            LostChunkError: its process died, or could not compute it.
+        """
+        while handle.outcome is None and not handle.lost:
+            self._wait(None)
+        if handle.outcome is None:
+            raise LostChunkError(handle.lost)
+        outcome, handle.outcome, handle.lost = handle.outcome, None, "its result was taken"
+        return outcome
+
+    def close(self) -> None:
+        """End the processes. They have nothing to keep."""
+        for worker in self._pool:
+            worker.kill()
+        self._pool.clear()
+
+    def _memory(self) -> Memory:
+        return preloaded(self._preload).RawArray(c_ubyte, self._shapes.size)
+
+    def _new(self, memories: Sequence[Memory]) -> _Worker:
+        try:
+            return _Worker(self._make, self._shapes, memories, self._preload)
+        except FOREIGN as error:
+            raise WorkersError(cause(error)) from error
+
+    def _wait(self, timeout: float | None) -> None:
+        """Handle what processes have said, after waiting until one says something or dies.
+
+        Raises:
+            WorkersError: one cannot compute at all.
+        """
+        ends: dict[Connection | int, _Worker] = {}
+        for worker in self._pool:
+            ends |= {worker.pipe: worker, worker.sentinel: worker}
+        heard = {id(ends[end]): ends[end] for end in wait([*ends], timeout)}  # type: ignore[index]
+        for worker in heard.values():
+            try:
+                while worker.pipe.poll():
+                    self._take(worker, worker.pipe.recv())
+            except (EOFError, OSError):
+                self._bury(worker)
+                continue
+            if worker.has_ended:
+                self._bury(worker)
+
+    def _take(self, worker: _Worker, said: object) -> None:
+        """Handle what a process has said: its greeting, a result, or what went wrong."""
+        if isinstance(said, Greeting):
+            worker.is_ready = said == self._greeting
+            if not worker.is_ready:
+                self._fail(f"they have another learner, {said}, not {self._greeting}")
+        elif isinstance(said, _Said):
+            failure = worker.take(said, self._shapes)
+            if failure:
+                self.failures[failure] = self.failures.get(failure, 0) + 1
+        else:
+            self._fail(str(said))
+
+    def _fail(self, why: str) -> None:
+        """A process cannot compute at all: nor can the others, unless it is to replace one.
+
+        Raises:
+            WorkersError: it is one of the first.
+        """
+        if not self._is_up:
+            raise WorkersError(why)
+
+    def _bury(self, worker: _Worker) -> None:
+        """Give up a process that died, and start another one.
+
+        Raises:
+            WorkersError: it died before it could compute.
+        """
+        self._pool.remove(worker)
+        worker.kill()
+        why = f"a worker process {worker.death()}"
+        for ticket in worker.busy.values():
+            ticket.lost = why
+        self._deaths += 1
+        if not worker.is_ready:
+            self._fail(
+                f'{why} before it could compute; a script needs `if __name__ == "__main__":` '
+                "around what it runs"
+            )
+        what = "; what it computed is computed again"
+        if not worker.is_ready or self._deaths > _MOST_DEATHS:
+            self._note(f"{why}{what}, and no other takes its place")
+            return
+        self._note(f"{why}{what}, and another takes its place")
+        with suppress(WorkersError):
+            self._pool.append(self._new(worker.memories))
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a process says of a chunk: what is not in the shared memory, or what went wrong."""
+
+    place: int
+    failure: str = ""
+    env_steps: object = None
+    loss: object = None
+    returns: Sequence[Sequence[float]] = ()
+    measures: Mapping[str, object] = field(default_factory=dict)
+    transitions: object = None
+
+
+class _Worker:
+    """One process and its places in shared memory.
+
+    Attributes:
+        pipe: to the process.
+        memories: one of each place.
+        busy: place -> the chunk there.
+        is_ready: whether it can compute.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Stack],
+        shapes: Shapes,
+        memories: Sequence[Memory],
+        preload: Sequence[str],
+    ) -> None:
+        context = preloaded(preload)
+        self.memories = memories
+        self.busy: dict[int, _Ticket] = {}
+        self.is_ready = False
+        self._shapes = shapes
+        self.pipe, other = context.Pipe()
+        with one_thread_each(), withheld():
+            self._process = context.Process(
+                target=_work, args=(other, memories, shapes, dict(os.environ)), daemon=True
+            )
+            self._process.start()
+        other.close()
+        with ExitStack() as otherwise:
+            otherwise.callback(self.kill)
+            self.pipe.send(make)
+            otherwise.pop_all()
+
+    @property
+    def sentinel(self) -> int:
+        """Becomes ready when the process ends."""
+        return self._process.sentinel
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return not self._process.is_alive()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can take another chunk."""
+        return self.is_ready and len(self.busy) < len(self.memories)
+
+    def give(self, ticket: _Ticket, batch: Batch) -> bool:
+        """Let it compute a chunk; return whether it is there."""
+        place = next(place for place in range(len(self.memories)) if place not in self.busy)
+        parameters, state = self._shapes.views(self.memories[place], len(batch.agents))
+        parameters[:] = batch.parameters
+        for name, values in state.items():
+            values[:] = batch.state[name]
+        self.busy[place] = ticket
+        try:
+            self.pipe.send((place, tuple(batch.agents), tuple(batch.index)))
+        except OSError:
+            return False
+        return True
+
+    def take(self, said: _Said, shapes: Shapes) -> str:
+        """Put an outcome on its ticket, and free its place; return what went wrong, or ""."""
+        ticket = self.busy.pop(said.place)
+        if said.failure:
+            ticket.lost = said.failure
+            return said.failure
+        there, state = shapes.views(self.memories[said.place], len(ticket.agents))
+        parameters = aligned_zeros(there.shape, there.dtype)
+        parameters[:] = there
+        ticket.outcome = Outcome(
+            parameters,
+            {name: values.copy() for name, values in state.items()},
+            said.env_steps,  # type: ignore[arg-type]  # as the learner there returned it
+            said.loss,  # type: ignore[arg-type]
+            said.returns,
+            said.measures,  # type: ignore[arg-type]
+            said.transitions,  # type: ignore[arg-type]
+        )
+        return ""
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process.pid is not None:
+            self._process.kill()
+            self._process.join()
+        self.pipe.close()
+
+    def death(self) -> str:
+        """Return how it ended, in words."""
+        code = self._process.exitcode
+        if code is None or code >= 0:
+            return f"ended with code {code}"
+        known = -code in set(signal.Signals)
+        name = signal.Signals(-code).name if known else f"signal {-code}"
+        reason = "; the system does so when memory runs out" if -code == signal.SIGKILL else ""
+        return f"was killed by {name}{reason}"
+
+
+def _work(
+    pipe: Connection, memories: Sequence[Memory], shapes: Shapes, environment: Mapping[str, str]
+) -> None:
+    """Compute chunks until the parent wants no more; the main function of a process."""
+    try:
+        follow()
+        os.environ.clear()  # they are those of the process that forked this one
+        os.environ.update(environment)
+        gc.set_threshold(50_000, 50, 100)
+        try:
+            stack: Stack = pipe.recv()()
+        except FOREIGN as error:
+            pipe.send(cause(error))
+            return
+        pipe.send(Greeting.of(stack))
+        with threadpool_limits(1, "blas"):
+            while True:
+                place, agents, index = pipe.recv()
+                parameters, state = shapes.views(memories[place], len(agents))
+                pipe.send(_computed(stack, place, Batch(agents, index, parameters, state)))
+    except (EOFError, OSError):
+        return
+    except KeyboardInterrupt:
+        os._exit(INTERRUPTED)
+
+
+def _computed(stack: Stack, place: int, batch: Batch) -> _Said:
+    """Compute a chunk in its place."""
+    parameters, state = batch.parameters, dict(batch.state)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            outcome = stack.update(batch)
+        for name, values in (("", parameters), *state.items()):
+            found = outcome.state[name] if name else outcome.parameters
+            if found is not values:
+                if np.shape(found) != values.shape:
+                    raise ValueError(f"{name or 'parameters'}: shape {np.shape(found)}")
+                values[...] = found
+    except FOREIGN as error:
+        return _Said(place, failure=cause(error))
+    return _Said(
+        place,
+        "",
+        outcome.env_steps,
+        outcome.loss,
+        outcome.returns,
+        outcome.measures,
+        outcome.transitions,
+    )

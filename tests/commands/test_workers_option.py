@@ -1,0 +1,97 @@
+"""`--workers`: processes that train in a run of the command line, and how they end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from p2pfrl.cli import main
+
+SCENARIO = """
+name = "w"
+agents = 4
+[stop]
+rounds = 3
+[environment]
+id = "cartpole"
+instances = 1
+[learner]
+kind = "ppo"
+hidden = [4]
+steps = 8
+[evaluation]
+episodes = 0
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "w.toml"
+    path.write_text(SCENARIO)
+    return str(path)
+
+
+@pytest.mark.parametrize("value", ["0", "many", "1.5", "2000"])
+def test_a_number_that_is_none_is_refused(file, value, capsys):
+    assert main(["scenario", file, "--workers", value]) == 2
+    assert f"--workers: expected auto or a number from 1 to 1,024, got '{value}'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_processes_of_a_deployment_are_not_workers(file, capsys):
+    assert main(["scenario", file, "--workers", "2", "--transport", "tcp"]) == 2
+    assert "give --jobs 2" in capsys.readouterr().err
+
+
+def test_the_summary_says_how_many_train(file, tmp_path, capsys):
+    arguments = ["scenario", file, "--quiet", "--no-report", "--out"]
+    assert main([*arguments, str(tmp_path / "two"), "--workers", "2"]) == 0
+    assert ", 2 worker processes" in capsys.readouterr().out
+    assert main([*arguments, str(tmp_path / "auto"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["workers"] == 1
+    two = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert two["workers"] == 2
+    assert two["digest"] == found["digest"]
+    assert main(["verify", str(tmp_path / "two"), "--quiet"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left_however_a_run_ends(file, tmp_path, number):
+    out = tmp_path / "run"
+    command = [
+        "scenario",
+        file,
+        "--set",
+        "stop.rounds=1000000",
+        "--workers",
+        "2",
+        "--out",
+        str(out),
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-m", "p2pfrl", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        assert run.stderr is not None
+        assert run.stderr.readline().startswith("round ")
+        run.send_signal(number)
+        run.stderr.read()
+    assert run.returncode == (-number if number == signal.SIGKILL else 130)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            os.killpg(run.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("a process of the run is left")
