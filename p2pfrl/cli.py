@@ -53,6 +53,7 @@ _COMMANDS = {
     "collect": "lan:collect",
     "status": "lan:status",
     "stop": "lan:stop",
+    "leave": "lan:leave",
     "audit": "lan:audit",
     "calibrate": "calibrate:calibrate",
     "pki": "lan:pki",

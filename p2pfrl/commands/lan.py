@@ -322,6 +322,32 @@ def stop(*runs: Path, json: Json = False) -> int:
     return DONE if all(outcome in STOPPED for outcome in found.values()) else FAILED
 
 
+def leave(
+    run: Path,
+    *,
+    undo: Annotated[
+        bool, Parameter(negative=(), help="Let a process that has left take part again.")
+    ] = False,
+    patience: Annotated[float, Parameter(help="Seconds to wait for the end of its round.")] = 60.0,
+    json: Json = False,
+) -> int:
+    """Let a process leave its run for good: at the end of its round it says goodbye and ends.
+
+    It does not start again, and its neighbors refuse it, until --undo. The exit code is 1 if it has
+    not left in time.
+
+    Parameters
+    ----------
+    run
+        Run directory of the process.
+    """
+    from p2pfrl.deploy import leaving
+
+    has_left, said = (False, leaving.undo(run)) if undo else leaving.leave(run, patience)
+    _show({"directory": str(run), "has_left": has_left, "said": said}, [f"{run}: {said}"], json)
+    return DONE if has_left or undo else FAILED
+
+
 def collect(
     *directories: Path,
     out: Out = None,

@@ -96,7 +96,7 @@ class MailboxPort:
         """
         self._queue = list(state["queue"])
         self._deadline, self._armed = state["deadline"], state["armed"]
-        self.leaves = state["leaves"]
+        self.leaves = state.get("leaves", False)  # earlier versions have none
 
     def close(self) -> None:
         """Drop all events and the timer: the agent is gone."""

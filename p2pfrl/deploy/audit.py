@@ -27,12 +27,13 @@ from typing import Any
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.files import read_table
+from p2pfrl.core.types import OPTED_OUT
 from p2pfrl.exchange.privacy.ledger import Charge
 
 AUDIT = "audit.jsonl"
 LIMIT = 2**28
 """Bytes of the largest log that is read."""
-NOTED = ("joined", "up", "lost", "left", "refused", "failed", "certificate")
+NOTED = ("joined", "up", "lost", "left", OPTED_OUT, "refused", "failed", "certificate")
 """Events of a process that are entries, besides its releases, its beginnings and its ends."""
 _RELEASE = "release"
 _FIRST = "0" * 32

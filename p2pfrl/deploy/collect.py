@@ -12,10 +12,10 @@ import numpy as np
 
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.privacy import REAL, among, spent
-from p2pfrl.build.record import Totals, compose, parameters_digest
+from p2pfrl.build.record import Totals, compose, opted_out, parameters_digest
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import COORDINATOR
+from p2pfrl.core.types import COORDINATOR, OPTED_OUT
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journals import Peer, read_peers
 from p2pfrl.deploy.ledgers import resumed
@@ -184,7 +184,11 @@ def _totals(
     traffic = totals_of([life for peer in peers for life in peer.lives])
     for name in _AT_THE_END:
         setattr(traffic, name, int(sum(peer.number(name) for peer in peers)))
-    reasons = [peer.stopped_by for peer in peers if not (may_die and max(peer.agents) < 0)]
+    reasons = [
+        peer.stopped_by
+        for peer in peers
+        if not (may_die and max(peer.agents) < 0) and peer.stopped_by != OPTED_OUT
+    ]
     batches = [peer.number("mean_batch") for peer in peers if max(peer.agents) >= 0]
     estimated = (
         None
@@ -212,9 +216,22 @@ def _totals(
             "projection": estimated,
             **({"journal": {"every": stride}} if stride > 1 else {}),
             **trust,
+            **opted_out(_departed(peers)),
             "peers": [_describe(peer) for peer in peers],
         },
     )
+
+
+def _departed(peers: Sequence[Peer]) -> list[tuple[int, int, int]]:
+    """Return (agent, rounds that it had ended, nanoseconds) of those that opted out."""
+    gone = [peer for peer in peers if peer.stopped_by == OPTED_OUT]
+    steps = [step for peer in gone for life in peer.lives for step in life.steps]
+    found = []
+    for peer in gone:
+        for agent in (id for id in peer.agents if id >= 0):
+            own = [step.round + 1 for step in steps if step.agent == agent]
+            found.append((agent, max(own, default=0), peer.lives[-1].last))
+    return sorted(found)
 
 
 def _describe(peer: Peer) -> dict[str, Any]:

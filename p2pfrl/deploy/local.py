@@ -19,6 +19,7 @@ from p2pfrl.core.modules import search_path
 from p2pfrl.deploy.collect import collect
 from p2pfrl.deploy.status import row_of
 from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.departures import read_mark
 from p2pfrl.net.fleet import Fleet, show_agents
 from p2pfrl.results.directory import DEPLOYED, PEERS, clear, reserved
 from p2pfrl.results.record import Record
@@ -79,7 +80,9 @@ def run_processes(
         processes: list[_Process] = []
         with raised():
             try:
-                for agents, home in zip(groups, homes, strict=True):
+                # Who has opted out is not started again.
+                there = [pair for pair in zip(groups, homes, strict=True) if not _is_out(pair[1])]
+                for agents, home in there:
                     if known is not None:
                         where = ["--peers", _table(known)]
                     elif not processes:
@@ -88,7 +91,7 @@ def run_processes(
                         where = ["--rendezvous", processes[0].rendezvous()]
                     processes.append(_start(file, agents, home, where, quiet=quiet))
                 _follow(processes, homes, progress)
-                for agents, process in zip(groups, processes, strict=True):
+                for (agents, _), process in zip(there, processes, strict=True):
                     _finish(process, may_die=bool(scenario.standbys) and max(agents) < 0)
             finally:
                 for process in processes:
@@ -96,6 +99,11 @@ def run_processes(
                 for process in processes:
                     process.wait()
         return collect(homes, directory)
+
+
+def _is_out(home: Path) -> bool:
+    """Whether the process of a directory has opted out, and ended for that."""
+    return read_mark(home).is_out
 
 
 def _finish(process: _Process, *, may_die: bool) -> None:

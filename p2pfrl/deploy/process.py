@@ -28,6 +28,7 @@ from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.interrupts import SIGNALS, restored
 from p2pfrl.core.tables import leaves
+from p2pfrl.core.types import OPTED_OUT
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.audit import AUDIT, Audit, audited
@@ -40,6 +41,7 @@ from p2pfrl.learning.environments.gym import opened
 from p2pfrl.learning.environments.specs import encode
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.departures import Departures, read_mark
 from p2pfrl.net.discovery import announcing, discover
 from p2pfrl.net.fleet import (
     Address,
@@ -81,6 +83,8 @@ _UNSIGNED = (
     "replace them by its own and see every vector; it cannot if it only listens"
 )
 ENVIRONMENTS = "environments.json"
+_PERIOD = 1.0
+"""Seconds between two looks of a process at its files, and two writes of its status."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,7 @@ def _deploy_in(
             f"{out} holds this run to its end: nothing is left to do; to begin anew, give another --out"
         )
         return finished
+    _refuse_departed(out)
     main = _deploy(scenario, place, out, security, timing, log, announce)
     try:
         with restored(), threadpool_limits(1, "blas"):  # one thread, as in the simulator
@@ -172,6 +177,21 @@ def _deploy_in(
             return uvloop.run(main)
     except asyncio.CancelledError:
         raise KeyboardInterrupt("interrupted while waiting for the others") from None
+
+
+def _refuse_departed(out: Path) -> None:
+    """Refuse to start a process that has opted out.
+
+    Raises:
+        P2PFRLError: says when, and how it can come back.
+    """
+    mark = read_mark(out)
+    if mark.is_out:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(mark.since))
+        raise P2PFRLError(
+            f"{out}: this process opted out of the run on {when} and takes part no more; "
+            f"`p2pfrl leave {out} --undo` lets it take part again"
+        )
 
 
 def _finished(scenario: Scenario, out: Path) -> Mapping[str, Any] | None:
@@ -220,7 +240,10 @@ async def _deploy(
             incarnation,
             b"",
             (place.advertise or host_of(listener), address[1]),
-            settings(text) | sources(scenario) | {ENGINE: assembly.learning.stack.traits.engine},
+            settings(text)
+            | sources(scenario)
+            | {ENGINE: assembly.learning.stack.traits.engine}
+            | read_mark(out).settings,
         )
         fleet, ids = await supervised(
             _find(scenario, place, own, assembly, security, timing, log, announce)
@@ -234,6 +257,7 @@ async def _deploy(
         audit.add("begin", scenario=hash8(scenario), agents=ids, incarnation=incarnation)
         accounted = [id for id in ids if id in assembly.accounted]
         ledgers = open_ledgers(out, accounted, log.say, audited(audit, assembly.privacy.epsilon))
+        departures = Departures(out, writes)
         memory = Memory(
             assembly, trainer, checkpoints, ids, incarnation, writes, ledgers, log.office
         )
@@ -252,6 +276,7 @@ async def _deploy(
             rounds=scenario.stop.rounds,
             patience=scenario.schedule.patience,
             grace=scenario.schedule.every,
+            departures=departures,
         )
         journal = Journal(
             out / JOURNAL,
@@ -318,6 +343,11 @@ async def _deploy(
             except OSError as unwritten:  # only `calibrate` needs it
                 log.say(f"{out / TIMINGS}: cannot be written: {unwritten.strerror}")
         summary = summarize(reason)
+        if reason == OPTED_OUT:
+            log.say(
+                f"agents {show_agents(ids)} have left the run after {summary['rounds']} rounds, as `p2pfrl leave` "
+                "asked; what others learned from them stays in the others' models"
+            )
         if reason == "coordinator_gone":
             raise P2PFRLError(_gone(scenario, ids, summary))
         return summary
@@ -501,18 +531,21 @@ async def _watch(
 ) -> None:
     """Write the status of this process every second, and print a line every five.
 
-    It looks every second whether certificates have changed, too.
+    It looks every second whether certificates have changed, too, and whether the process opts out.
     """
-    saved = dict(journal.rounds)
+    saved, is_leaving = dict(journal.rounds), False
     for second in count():
         if credentials is not None and credentials.look():
             node.mesh.expel_revoked()
+        if (leaves := read_mark(out).is_out) or is_leaving:
+            node.opt_out(leaves=leaves)
+        is_leaving = leaves
         status = _status(out, journal, node, ids, rounds, writes)
         status.write(out)
         awaited = node.mesh.awaited() if journal.rounds == saved else ""
         if second and second % 5 == 0:
             log.say(progress(status, awaited))
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(_PERIOD)
 
 
 def progress(status: Status, awaited: str) -> str:
@@ -582,6 +615,7 @@ def _details(journal: Journal, node: Node, ids: Sequence[int]) -> dict[str, Any]
         },
         "heard": {str(id): round for id, round in sorted(node.heard().items())},
         "down": node.mesh.down(),
+        "opted_out": node.opted_out(),
         "refusals": dict(node.mesh.refusals),
         "latest": node.stopwatch.latest(),
     }

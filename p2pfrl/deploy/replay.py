@@ -13,7 +13,7 @@ import numpy as np
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.traffic import Traffic
-from p2pfrl.core.types import COORDINATOR
+from p2pfrl.core.types import COORDINATOR, OPTED_OUT
 from p2pfrl.deploy.entries import Applied, Entry, Excused
 from p2pfrl.deploy.journal import vector
 from p2pfrl.deploy.journals import Life, Peer, Step, check_size
@@ -26,7 +26,7 @@ from p2pfrl.results.recorder import Recorder, Row, Rows
 
 _Event = tuple[int, int, int, Callable[[], object]]
 """Time, agent, rank among simultaneous events of the agent, and the function that applies it."""
-_OUT = ("interrupt", "died", FAILURE)
+_OUT = ("interrupt", "died", FAILURE, OPTED_OUT)
 
 
 class Logged:

@@ -55,6 +55,7 @@ class Status:
         awaited: agent -> the agents and coordinators whose messages it waits for, if any.
         heard: agent of another process -> round of the newest message from it.
         down: agents of other processes to which no link is up.
+        opted_out: agent of another process -> the rounds after which it left for good.
         refusals: reason -> number of connections and messages that were refused.
         latest: the last frames to and from other processes, and the last local updates
             (`Stopwatch.latest`).
@@ -75,6 +76,7 @@ class Status:
     awaited: Mapping[str, Sequence[int]] = field(default_factory=dict)
     heard: Mapping[str, int] = field(default_factory=dict)
     down: tuple[int, ...] = ()
+    opted_out: Mapping[str, int] = field(default_factory=dict)
     refusals: Mapping[str, int] = field(default_factory=dict)
     latest: Mapping[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
 

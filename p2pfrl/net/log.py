@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from p2pfrl.core.types import OPTED_OUT
 from p2pfrl.net.fleet import show_agents
 
 LIMIT = 16 * 2**20
@@ -70,7 +71,10 @@ class RunLog:
                 f"the coordinator is gone ({show_agents(gone)}): its agents wait at most {self.patience:g} s until it "
                 "is started again with the same command"
             )
-        if what in ("lost", "up", "refused", "engine", "certificate") and self.lines < 100:
+        if (
+            what in ("lost", "up", OPTED_OUT, "refused", "engine", "certificate")
+            and self.lines < 100
+        ):
             who = f" agents {show_agents(agents)}" if isinstance(agents, tuple) and agents else ""
             where = f" at {details['where']}" if details.get("where") else ""
             self.say(

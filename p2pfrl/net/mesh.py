@@ -19,9 +19,10 @@ from functools import partial
 from typing import Any, cast
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.types import Frame
+from p2pfrl.core.types import OPTED_OUT, Frame
 from p2pfrl.core.wire import Decoder
 from p2pfrl.net.admission import of_greetings
+from p2pfrl.net.departures import Departures
 from p2pfrl.net.dialing import keep_dialing
 from p2pfrl.net.fleet import Address, show_agents
 from p2pfrl.net.log import Throttle
@@ -41,12 +42,13 @@ _UNREADING = ("silent", "slow_reader", "too_slow", "greeting_timeout")
 """Reasons after which nothing is sent, because a peer that does not read would block."""
 _LOSSES = "losses"
 """Says on a new connection how often its sender has reported the other side lost."""
-USUAL = ("closed", "bye", "done")
+USUAL = ("closed", "bye", "done", OPTED_OUT)
 """Reasons of a connection's end that are no refusal.
 
 - closed: the stream ended without a goodbye, or another connection has taken over.
 - bye: the other process left early, and said so.
 - done: the other process left after all its agents had finished.
+- opted_out: the other process left for good, of its own will.
 """
 
 
@@ -58,6 +60,8 @@ class Mesh:
         is_done: set by the owner once all agents of this process have finished. Our goodbye then
             says so, and a link that closes is logged as left, not as lost.
         why: set by the owner where this process leaves early: our goodbye says it.
+        opted_out: set by the owner where this process leaves for good, of its own will: the rounds
+            that its agents have ended. Our goodbye says it.
         lost: number of times that another process was lost: a connection that broke, a process
             that left early, or one that was not there when this process came back.
 
@@ -71,6 +75,7 @@ class Mesh:
         report: called with (agents, up) when the link to a process that joined before is up again,
             or is gone, for whatever reason.
         log: receives events.
+        departures: who opted out, which is noted there; None: nobody is remembered.
     """
 
     def __init__(
@@ -84,10 +89,12 @@ class Mesh:
         receive: Callable[[Delivered], None],
         report: Callable[[tuple[int, ...], bool], None],
         log: Log,
+        departures: Departures | None = None,
     ) -> None:
         self.refusals: dict[str, int] = {}
         self.is_done = False
         self.why = ""
+        self.opted_out: int | None = None
         self.lost = 0
         self._loop = asyncio.get_running_loop()
         self._own = own
@@ -99,6 +106,7 @@ class Mesh:
         self._receive = receive
         self._report = report
         self._log = log
+        self._departures = departures
         # The newest connection to each process that has joined, even after it has closed.
         self._current: dict[Address, Link] = {}
         self._resend = ResendBuffer()
@@ -135,13 +143,14 @@ class Mesh:
             P2PFRLError: some did not connect in time; the message names them.
         """
         self._start(self._tick_connections())
+        self._expect_no_more()
         for address in self._others:
             if self._dials(address):
                 self._dial(address)
         try:
             seconds = self._timing.start
             async with asyncio.timeout(within if resuming and within is not None else seconds):
-                while not all(self._up.get(address) for address in self._others):
+                while self._awaited():
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -149,18 +158,37 @@ class Mesh:
                 raise P2PFRLError(
                     f"not there within {self._timing.start:g} s: {self.awaited()}"
                 ) from None
-            for address in self._others:
-                if not self._up.get(address):
-                    self._note_end(address, "lost", "not there when we came back")
+            for address in self._awaited():
+                self._note_end(address, "lost", "not there when we came back")
+
+    def _awaited(self) -> list[Address]:
+        """Return the processes without a link that have not opted out."""
+        return [
+            address
+            for address, agents in self._others.items()
+            if not self._up.get(address) and not self._has_left(agents)
+        ]
+
+    def _has_left(self, agents: tuple[int, ...]) -> bool:
+        """Whether the process with these agents has opted out."""
+        return self._departures is not None and agents in self._departures
+
+    def _expect_no_more(self) -> None:
+        """Report the agents as gone that opted out before this process was started again."""
+        for address, agents in self._others.items():
+            if self._has_left(agents):
+                self._up[address] = False
+                self._report(agents, False)
 
     def awaited(self) -> str:
         """Return the agents and addresses without a link, as text."""
-        missing = [address for address in self._others if not self._up.get(address)]
-        return "; ".join(f"agents {show_agents(self._others[h, p])} at {h}:{p}" for h, p in missing)
+        return "; ".join(
+            f"agents {show_agents(self._others[h, p])} at {h}:{p}" for h, p in self._awaited()
+        )
 
     def down(self) -> tuple[int, ...]:
         """Return the agents of linked processes whose link is not up now, or not up yet."""
-        gone = [agents for address, agents in self._others.items() if not self._up.get(address)]
+        gone = [self._others[address] for address in self._awaited()]
         return tuple(sorted(agent for agents in gone for agent in agents))
 
     async def drain(self) -> None:
@@ -176,8 +204,9 @@ class Mesh:
         for task in self._tasks:
             task.cancel()
         links = list(self._connections)
+        left = {} if self.opted_out is None else {OPTED_OUT: self.opted_out}
         for link in links:
-            link.close("bye", done=self.is_done, why=self.why)
+            link.close("bye", done=self.is_done, why=self.why, **left)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._timing.timeout):
                 for link in links:
@@ -307,6 +336,8 @@ class Mesh:
                 "unknown_peer",
                 f"no neighbor of ours has agents {show_agents(peer.agents) or 'none'}",
             )
+        if self._departures is not None and (gone := self._departures.refusal(peer)):
+            return gone
         link = self._current.get(address)
         newest = link.session.peer.incarnation if link is not None and link.session.peer else -1
         if peer.incarnation < newest:
@@ -345,6 +376,8 @@ class Mesh:
             self._seamless.add(address)
             return  # to the agents nothing happened, unless the other side says `_LOSSES`
         self._log.note("joined", agents=event.peer.agents, incarnation=event.peer.incarnation)
+        if self._departures is not None:
+            self._departures.forget(event.peer.agents)
         self._compare_engines(event.peer)
         known = address in self._up
         self._up[address] = True
@@ -440,6 +473,10 @@ class Mesh:
         if address is not None and self._current.get(address) is link and self._up.get(address):
             self._resend.forget(address)
             what = "left" if self.is_done or event.reason == "done" else "lost"
+            if event.reason == OPTED_OUT:
+                what = OPTED_OUT
+                if self._departures is not None:
+                    self._departures.note(cast(Identity, peer), event.rounds)
             self._note_end(address, what, event.detail)
         if event.reason in _UNREADING:
             link.abort()

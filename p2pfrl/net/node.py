@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from p2pfrl.agent import Agent
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import AgentError, P2PFRLError
@@ -13,6 +14,7 @@ from p2pfrl.core.mailbox import MailboxPort
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import (
     COORDINATOR,
+    OPTED_OUT,
     SKIP,
     Event,
     Frame,
@@ -29,6 +31,7 @@ from p2pfrl.learning.meetings import Meetings
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.batching import Batches
 from p2pfrl.net.clock import WallClock
+from p2pfrl.net.departures import Departures
 from p2pfrl.net.fleet import Address, Fleet
 from p2pfrl.net.listener import Listener
 from p2pfrl.net.mesh import Log, Mesh, Security, Timing
@@ -44,6 +47,12 @@ _MAILBOX = 1024
 The agent takes all of them in every turn of the loop, so more are a flood."""
 _FORMS = 256
 """Number of header forms that a process caches. Its few neighbors send similar headers."""
+
+
+def _retrieved(ended: asyncio.Future[list[str]]) -> None:
+    """Let asyncio not report what tasks raised that are cancelled when this process leaves."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 class Node:
@@ -74,6 +83,7 @@ class Node:
         patience: maximum seconds to stay at the end for neighbors that have not ended.
         grace: local updates that a member of a shared world in a process that was started again
             starts without waiting for the others.
+        departures: who opted out.
     """
 
     def __init__(
@@ -92,6 +102,7 @@ class Node:
         rounds: int | None = None,
         patience: float = 0.0,
         grace: int = 1,
+        departures: Departures | None = None,
     ) -> None:
         self.reason = "rounds"
         self.traffic = Traffic()
@@ -121,7 +132,11 @@ class Node:
             receive=self._receive,
             report=self._report,
             log=log,
+            departures=departures,
         )
+        self._departures = departures
+        self._leaves = False
+        self._left: asyncio.Future[None] = self.loop.create_future()
         self._ports = {agent: self._port(agent) for agent in own.agents}
         self._newest: dict[tuple[int, int], int] = {}
         self._sent: dict[int, int] = {}
@@ -197,11 +212,46 @@ class Node:
         for agent, actor in actors.items():
             tasks.append(self.loop.create_task(actor.run(), name=f"agent {agent}"))
             tasks[-1].add_done_callback(partial(self._end, agent))
-        reasons = await asyncio.gather(*tasks)
-        self.reason = next((why for why in reasons if why), self.reason)
-        await self._stay()
-        self.mesh.is_done = True
+        ended = asyncio.gather(*tasks)
+        ended.add_done_callback(_retrieved)
+        await asyncio.wait((ended, self._left), return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            self.reason = next((why for why in ended.result() if why), self.reason)
+        else:
+            self.reason = OPTED_OUT
+        if self.reason == OPTED_OUT:
+            self.mesh.opted_out = max((self._round(agent) for agent in actors), default=0)
+        else:
+            await self._stay()
+            self.mesh.is_done = True
         await self.mesh.drain()
+
+    def opt_out(self, *, leaves: bool = True) -> None:
+        """Let the agents of this process leave for good at the end of their rounds.
+
+        A coordinator with standbys, or a standby, leaves with the last of them. `leaves` False
+        takes it back, for those that are still there.
+        """
+        self._leaves = leaves
+        for agent, port in self._ports.items():
+            port.leaves = leaves and agent > COORDINATOR
+        self._look_for_the_last()
+
+    def opted_out(self) -> dict[str, int]:
+        """Return agent -> the rounds after which it opted out, of neighbors."""
+        known = {} if self._departures is None else self._departures.rounds()
+        return {str(agent): rounds for agent, rounds in sorted(known.items())}
+
+    def _look_for_the_last(self) -> None:
+        """End this process if it opts out and all its agents have left."""
+        is_last = all(agent in self._finished for agent in self._ports if agent > COORDINATOR)
+        if self._leaves and is_last and not self._left.done():
+            self._left.set_result(None)
+
+    def _round(self, agent: int) -> int:
+        """Return the rounds that an agent has ended, 0 for a coordinator."""
+        body = self.actors[agent].body
+        return body.round if isinstance(body, Agent) else 0
 
     async def _stay(self) -> None:
         """Wait until all neighbors have ended.
@@ -230,6 +280,7 @@ class Node:
         If it ended well and stays, its neighbors are told.
         """
         self._finish(agent)
+        self._look_for_the_last()
         self._changed.set()
         if self.actors[agent].stays and not task.cancelled() and task.exception() is None:
             self._say_end(agent, self._neighbors[agent])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pfrl.core.errors import WireError
-from p2pfrl.core.types import NOTICES, Message
+from p2pfrl.core.types import NOTICES, OPTED_OUT, Message
 from p2pfrl.core.wire import Decoder
 from p2pfrl.net.handshake import STEPS, Handshake, UnwelcomeError
 from p2pfrl.net.records import Identity, control, plain_text, printable
@@ -56,10 +56,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The connection is closed, or must be."""
+    """The connection is closed, or must be.
+
+    Attributes:
+        rounds: that the agents of the other side had ended, where they have opted out.
+    """
 
     reason: str
     detail: str
+    rounds: int = 0
 
 
 Event = Opened | Delivered | Control | Refused | Closed
@@ -69,6 +74,7 @@ __all__ = ["Closed", "Control", "Delivered", "Event", "Opened", "Refused", "Sess
 
 _WINDOW = 256
 _ROUNDS = 8
+_MOST_ROUNDS = 2**62
 _FLOOR = 1024.0
 """Minimum rate of a record in bytes per second, that of a 9600 baud line.
 
@@ -320,6 +326,10 @@ class Session:
         if say == "bye":
             if body.get("done") is True:
                 return self._close("done", "the other side has finished")
+            rounds = body.get(OPTED_OUT)
+            if type(rounds) is int and 0 <= rounds < _MOST_ROUNDS:
+                detail = f"the other side has opted out after {rounds} rounds"
+                return self._close(OPTED_OUT, detail, rounds)
             why = plain_text(body.get("why", ""))
             return self._close("bye", f"the other side left{f': {why}' if why else ''}")
         if not self.is_open:
@@ -352,9 +362,9 @@ class Session:
         self._say("refused", reason=reason, detail=detail)
         return self._close(reason, detail)
 
-    def _close(self, reason: str, detail: str) -> list[Event]:
+    def _close(self, reason: str, detail: str, rounds: int = 0) -> list[Event]:
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
         self.is_closed = True
         self.is_open = False
         self._reader.close()
-        return [Closed(reason, detail)]
+        return [Closed(reason, detail, rounds)]

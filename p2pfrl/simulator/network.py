@@ -124,7 +124,7 @@ class Network(Stateful):
         for name, value in state["traffic"].items():
             setattr(self.traffic, name, copied(value))
         self.down = set(state["down"])
-        self.left = set(state["left"])
+        self.left = set(state.get("left", ()))  # earlier versions have none
         self.refused = dict(state.get("refused", {}))  # earlier versions have none
         self._loss.restore(state["loss"])
 

@@ -256,7 +256,7 @@ class Simulation:
                 life.task = self._loop.create_future()
                 life.task.set_result(saved["why"])
         self._faults_left = state["faults_left"]
-        self.departed = [tuple(one) for one in state["departed"]]
+        self.departed = [tuple(one) for one in state.get("departed", ())]
         if self._meetings is not None:
             self._meetings.restore(state["meetings"])
 
