@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     )
     from p2pfrl.learning.learners.check import check_learner
     from p2pfrl.learning.learners.kept import OptimizerArray
-    from p2pfrl.learning.learners.local import LocalLearner
+    from p2pfrl.learning.learners.local import Local, LocalLearner
     from p2pfrl.learning.learners.sb3 import SB3
     from p2pfrl.learning.personal.base import Personal
     from p2pfrl.results.export import table as load_table
@@ -123,7 +123,7 @@ _HOMES = {
     ),
     "p2pfrl.learning.learners.check": ("check_learner",),
     "p2pfrl.learning.learners.kept": ("OptimizerArray",),
-    "p2pfrl.learning.learners.local": ("LocalLearner",),
+    "p2pfrl.learning.learners.local": ("Local", "LocalLearner"),
     "p2pfrl.learning.learners.sb3": ("SB3",),
     "p2pfrl.learning.personal.base": ("Personal",),
     "p2pfrl.results.record": ("Record",),
@@ -152,6 +152,7 @@ __all__ = [
     "Graph",
     "Layout",
     "Learner",
+    "Local",
     "LocalLearner",
     "Message",
     "Mixing",

@@ -27,6 +27,7 @@ NAMES = [
     "Graph",
     "Layout",
     "Learner",
+    "Local",
     "LocalLearner",
     "Message",
     "Mixing",

@@ -3,11 +3,15 @@
 import json
 import re
 import sys
+import tomllib
 from importlib import import_module
+from pathlib import Path
 
+import numpy as np
 import pytest
 from measure_worlds import FILE, MODES, ROOT, SEEDS, WORLDS, measure, shown, table
 
+import p2pfrl
 from p2pfrl.learning.environments import RULES
 
 PAGE = (ROOT / "docs" / "worlds.md").read_text(encoding="utf-8")
@@ -50,6 +54,19 @@ def test_every_mode_of_the_table_runs(mode: str) -> None:
 
 def test_a_cell_has_the_mean_and_the_range() -> None:
     assert shown([1.0, 2.0, 4.04], ".1f") == "2.3 (1.0 to 4.0)"
+
+
+def test_the_drifts_of_the_page_are_those_of_a_scenario(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.S)
+    (tmp_path / "wave.csv").write_text("0,0.1\n")
+    drift = tomllib.loads(text)["environment"]["drift"]
+    assert [own["kind"] for own in drift.values()] == ["step", "ramp", "sine", "trace"]
+    rest = 'agents = 2\nstop.rounds = 1\nlearner.kind = "ppo"\nenvironment.id = "signals"\n'
+    (tmp_path / "a.toml").write_text(rest + text)
+    found = p2pfrl.load(tmp_path / "a.toml").environment
+    assert found is not None
+    moved = [own.values(np.array([0.5]), [0], [75])[0] for own in found.drift.values()]
+    assert moved == pytest.approx([0.75, 0.6, 0.35, 0.1])
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def validate(
         A scenario file or name.
     """
     with _uncollected():
-        from p2pfrl.build.pace import pace
+        from p2pfrl.build.pace import pace, what_takes_long
         from p2pfrl.build.preview import preview
         from p2pfrl.commands.progress import note
         from p2pfrl.deploy.projection import round_bytes
@@ -43,6 +43,8 @@ def validate(
         thinning = thinning_of(scenario, layout)
         if (measured := pace(scenario, tell=note)) is not None:
             found["environments"] = measured
+            if what := what_takes_long(scenario, measured):
+                note(what)
         found["journal_per_round"] = own
         found["journal_at_most"] = thinning.entries * own
         found["journal_every"] = thinning.stride(0) if scenario.stop.rounds else None

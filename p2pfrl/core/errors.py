@@ -31,7 +31,7 @@ class ScenarioError(P2PFRLError):
 
 
 class ScenarioWarning(UserWarning):
-    """A key of a scenario has no effect."""
+    """A key of a scenario has no effect, or what its environments return looks wrong."""
 
 
 class IdleWarning(ScenarioWarning):

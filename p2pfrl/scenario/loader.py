@@ -183,7 +183,7 @@ def _checked(scenario: Scenario, layers: Layers) -> list[Problem]:
 def _explained(layers: Layers, problems: Sequence[Problem]) -> Iterator[Problem]:
     """Yield problems; those of keys that were written for another environment say so."""
     for path, message in problems:
-        is_left = path[:1] == ("environment",) and path not in layers.documents[0].places
+        is_left = path[:1] == ("environment",) and not _has(layers.documents[0].values, path)
         if layers.moved is not None and is_left and path != ("environment", "id"):
             earlier, name = layers.moved
             message += (
@@ -191,6 +191,15 @@ def _explained(layers: Layers, problems: Sequence[Problem]) -> Iterator[Problem]
                 "or begin anew with environment={}"
             )
         yield path, message
+
+
+def _has(values: object, path: KeyPath) -> bool:
+    """Whether values have something at a key path."""
+    for part in path:
+        if (child := _child(values, part)) is None:
+            return False
+        values = child
+    return True
 
 
 def _path(values: object, loc: Sequence[str | int]) -> tuple[str | int, ...]:

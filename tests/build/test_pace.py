@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import own_envs
 import pytest
 
 from p2pfrl.build.pace import pace, what_takes_long
+from p2pfrl.cli import main
 from p2pfrl.commands.progress import price
 from p2pfrl.core.errors import AgentError
 from p2pfrl.scenario import Scenario, load, loads
@@ -99,7 +101,9 @@ def test_agents_of_one_world_share_the_time_of_its_step() -> None:
     assert found["steps_per_second"] == round(2 / 0.3, 1)
 
 
-def test_a_run_says_before_it_begins_what_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_and_validate_say_what_takes_long(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     made = scenario()
     found = {"steps_per_second": 1.8, "seconds_per_reset": 0.0, "seconds_per_round": 279.4}
     slow = what_takes_long(made, {**found, "seconds_per_evaluation_at_most": 218_288.0})
@@ -110,6 +114,10 @@ def test_a_run_says_before_it_begins_what_takes_long(capsys: pytest.CaptureFixtu
     quick = {"seconds_per_round": 2.0, "seconds_per_evaluation_at_most": 59.0}
     assert not what_takes_long(made, found | quick)
     price(scenario(max_steps=10**6))
+    assert "note: environment.id: own_envs:Point makes" in capsys.readouterr().err
+    (tmp_path / "slow.toml").write_text(TEXT)
+    file = str(tmp_path / "slow.toml")
+    assert main(["validate", file, "--set", "environment.max_steps=1000000"]) == 0
     assert "note: environment.id: own_envs:Point makes" in capsys.readouterr().err
     price(scenario(id="own_envs:Flaky"))
     assert not capsys.readouterr().err, "the run itself says what is wrong"

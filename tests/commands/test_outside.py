@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import gymnasium
@@ -16,7 +17,7 @@ from p2pfrl.cli import main
 from p2pfrl.commands.failures import notes_on_stderr
 from p2pfrl.commands.streams import Dropping, Naming, UnwrittenError
 from p2pfrl.commands.values import grid, seeds
-from p2pfrl.core.errors import AgentError, RecordError, ScenarioError
+from p2pfrl.core.errors import AgentError, RecordError, ScenarioError, ScenarioWarning
 from p2pfrl.results.plots import FIGURES
 
 QUADRATIC = """
@@ -276,6 +277,12 @@ def test_warnings_of_gymnasium_are_notes_and_not_printed_if_it_shall_be_quiet(ca
             gymnasium.logger.warn("the space is odd")
         found = capsys.readouterr().err
         assert found == ("" if quiet else "note: Gymnasium: the space is odd\n")
+
+
+def test_what_an_environment_returns_that_looks_wrong_is_a_note_even_when_quiet(capsys):
+    with notes_on_stderr(quiet=True):
+        warnings.warn("own_envs:Far: number 1 is 57", ScenarioWarning, stacklevel=1)
+    assert capsys.readouterr().err == "note: own_envs:Far: number 1 is 57\n"
 
 
 def test_a_report_that_no_longer_fits_the_sweep_is_removed(capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """Learners as a user writes them, for one agent, right and wrong."""
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -49,6 +50,29 @@ class Small(Mine):
 class Fails(Mine):
     def learn(self, env, steps, rng):
         raise ZeroDivisionError("sensor failed")
+
+
+class Grows(Mine):
+    def learn(self, env, steps, rng):
+        loss = super().learn(env, steps, rng)
+        self.net[0] = torch.nn.Linear(4, 5)
+        return loss
+
+
+class Still(gymnasium.Env):
+    """An environment of Gymnasium in which nothing happens."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        return np.zeros(4, np.float32), 1.0, False, self.time == 5, {}
 
 
 class Short(Mine):

@@ -350,6 +350,19 @@ class Unlike(Pair):
         return super().step(actions)
 
 
+class Steered(Unlike):
+    """Both push as hard as they like; `b` turns a second knob, too, and has other bounds."""
+
+    def action_space(self, agent):
+        box = (-1.0, 1.0, (1,)) if agent == "a" else (0.0, 4.0, (2,))
+        return spaces.Box(*box, np.float32)
+
+    def step(self, actions):
+        for name, action in actions.items():
+            assert self.action_space(name).contains(action), action
+        return super(Unlike, self).step({name: int(own.sum() > 1) for name, own in actions.items()})
+
+
 class Mixed(Pair):
     """`b` pushes as hard as it likes."""
 

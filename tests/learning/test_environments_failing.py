@@ -214,7 +214,9 @@ def test_checking_and_binding_a_scenario_opens_one_environment_and_takes_no_step
 
 
 def test_an_environment_that_cannot_be_closed_is_reported_and_the_run_is_whole() -> None:
-    with pytest.warns(RuntimeWarning, match=r"close\(\) raised OSError: it is gone already"):
+    with pytest.warns(
+        p2pfrl.ScenarioWarning, match=r"close\(\) raised OSError: it is gone already"
+    ):
         record = p2pfrl.run(scenario("Unclosable"))
     assert record.summary["rounds"] == 3
 

@@ -68,6 +68,17 @@ def test_a_class_a_function_and_an_id_that_are_right_pass() -> None:
     p2pfrl.check_environment("gymnasium.envs.classic_control:CartPoleEnv", steps=10)
 
 
+@pytest.mark.parametrize("id", ["gridworld", "CartPole-v1", "FrozenLake-v1", "matrix_game"])
+def test_every_id_of_a_scenario_can_be_checked(id: str) -> None:
+    p2pfrl.check_environment(id, steps=3)
+
+
+def test_one_environment_is_refused_with_what_to_give() -> None:
+    words = "got Walk, one environment, .* give its class, or a function that makes one"
+    with pytest.raises(ContractError, match=words):
+        p2pfrl.check_environment(Walk())  # type: ignore[arg-type]  # on purpose
+
+
 @pytest.mark.parametrize(
     ("cls", "complaint"),
     [

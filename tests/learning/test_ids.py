@@ -46,7 +46,7 @@ REFUSED = {
     "own_envs:Late": r"autoreset mode NEXT_STEP",
     "no_such_module:Env": r"No module named 'no_such_module'",
     "pettingzoo:no_such_game_v1": r"No module named 'no_such_game_v1'",
-    "pettingzoo:own_envs:Mixed": r"expected actions of one size, or discrete ones",
+    "pettingzoo:own_envs:Mixed": r"expected discrete ones of all members, or bounded boxes",
     "not an id": r"expected one of .* or a Gymnasium id",
 }
 NEEDED = {

@@ -77,6 +77,21 @@ def test_the_check_takes_a_class_and_finds_numbers_that_no_seed_draws() -> None:
         p2pfrl.check_learner(local_learners.Takes)
 
 
+def test_the_check_takes_an_environment_of_gymnasium_and_an_id() -> None:
+    for environment in (local_learners.Still, "local_learners:Still"):
+        p2pfrl.check_learner(p2pfrl.Local(make="local_learners:Mine", steps=2), environment)
+    with pytest.raises(p2pfrl.ContractError, match="got Still, one environment"):
+        p2pfrl.check_learner(local_learners.Mine, local_learners.Still())
+    with pytest.raises(p2pfrl.ContractError, match="an instance of Problem, got 3"):
+        p2pfrl.check_learner(local_learners.Mine, 3)  # type: ignore[arg-type]  # on purpose
+
+
+def test_parameters_of_another_shape_end_a_run() -> None:
+    words = r"expected 0.weight \(4, 4\), 0.bias \(4,\) as at first, got 0.weight \(5, 4\), 0.bias \(5,\); param"
+    with pytest.raises(P2PFRLError, match=f"agent 0.* Grows.named_parameters: {words}"):
+        p2pfrl.run(scenario("Grows"))
+
+
 @pytest.mark.parametrize(
     ("taken", "best", "message"),
     [

@@ -223,7 +223,8 @@ def test_spaces_are_translated() -> None:
     taken = view.actions.take(np.array([700.0, -3.0, 0.5], np.float32))
     assert taken.tolist() == [700.0, 0.0, 2.0]
     (note,) = notes(scenario("Free"))
-    assert note.startswith("own_envs:Free: actions have no bounds in 2 coordinates: a policy's")
+    assert note.startswith("own_envs:Free: actions have one bound or none in 2 coordinates: a")
+    assert note.endswith("not scaled, and clipped to the bound that is there")
 
 
 def test_texts_are_left_out_with_a_notice() -> None:
@@ -302,7 +303,7 @@ def test_a_masked_action_is_never_taken(name: str, learner: str) -> None:
 
 def test_masks_that_are_not_heeded_are_noted_and_those_that_do_not_fit_refused() -> None:
     with pytest.warns(
-        RuntimeWarning, match=r"info has an 'action_mask': set environment\.action_m"
+        p2pfrl.ScenarioWarning, match=r"info has an 'action_mask': set environment\.action_m"
     ):
         p2pfrl.run(scenario("Allowing", environment__kwargs={"mask": [1, 1, 1]}))
     (note,) = notes(scenario("MaskedInside"))
@@ -348,7 +349,7 @@ def test_nested_observations_are_those_of_gymnasiums_flatten() -> None:
 
 
 def test_an_observation_far_outside_of_its_box_is_noted_once() -> None:
-    with pytest.warns(RuntimeWarning) as caught:
+    with pytest.warns(p2pfrl.ScenarioWarning) as caught:
         record = p2pfrl.run(scenario("Far"))
     (found,) = [str(w.message) for w in caught if "own_envs:Far" in str(w.message)]
     assert "agent 0, update 0, step 0: number 1 of an observation is 57" in found
@@ -361,7 +362,7 @@ def test_with_on_error_reset_errors_are_counted_and_a_new_episode_starts(stuck: 
     assert "ConnectionError: the simulator is gone (" in refused("Flaky")
     own_envs.Flaky.made = 0
     kwargs = {"stuck": stuck}
-    with pytest.warns(RuntimeWarning) as caught:
+    with pytest.warns(p2pfrl.ScenarioWarning) as caught:
         record = p2pfrl.run(
             scenario("Flaky", environment__on_error="reset", environment__kwargs=kwargs)
         )

@@ -105,6 +105,25 @@ def test_unlike_members_do_what_they_can(learner: dict) -> None:
         assert any("zeros follow" in note for note in record.summary["notes"])
 
 
+def test_members_with_more_and_fewer_numbers_in_an_action_use_their_own() -> None:
+    problem = PettingZoo(id="pettingzoo:own_envs:Steered")
+    assert problem.spec.action_low == (-1.0, -1.0)
+    assert not problem.spec.is_masked
+    (*_, remark) = problem.remarks
+    assert (
+        remark
+        == "actions have 2 numbers for all members (1 of 'a', 2 of 'b'): nobody uses the others"
+    )
+    found = problem.simulator({}, 1, 1)
+    assert isinstance(found, ZooSimulator)
+    found.init([0, 1])
+    roles = problem.roles(own_envs.Steered())
+    taken = [roles.take(member, np.array([0.5, -1.0], np.float32)).tolist() for member in (0, 1)]
+    assert taken == [[0.5], [3.0, 0.0]]
+    table = TEXT.replace("own_envs:Pair", "own_envs:Steered")
+    assert np.isfinite(p2pfrl.run(p2pfrl.loads(table)).parameters).all()
+
+
 def test_a_world_does_not_depend_on_who_shares_the_batch() -> None:
     for ours, theirs in zip(go([2, 3], 12), go([0, 1, 2, 3], 12), strict=True):
         for name in ("obs", "next_obs", "reward", "returns", "finished"):
@@ -158,11 +177,14 @@ def test_errors_name_the_member_the_step_and_the_line(wrong: str, expected: str)
         ({"agents": 3}, "2 agents share a world: expected a multiple of 2, got 3"),
         (
             {"environment.id": "pettingzoo:own_envs:Mixed"},
-            r"actions of member 1 are Box.*, and those of member 0 Discrete\(3\): expected actions",
+            r"actions of member 1 are Box.*, and those of member 0 Discrete\(3\): expected discrete "
+            r"ones of all members, or bounded boxes of all; wrap the environment",
         ),
         ({"environment.kwargs": {"shorter": 3}}, r"environment\.kwargs: .*argument 'shorter'"),
         ({"environment.id": "pettingzoo:own_envs:Nope"}, "own_envs has no Nope; expected an env"),
         ({"environment.id": "pettingzoo:own_envs:Point"}, "got <.*expected an environment of Pet"),
+        ({"environment.id": "own_envs:Pair"}, "one of PettingZoo is named 'pettingzoo:own_envs:Pa"),
+        ({"environment.id": "mpe2.no_v3"}, "one of PettingZoo is named 'pettingzoo:mpe2.no_v3'"),
         ({"environment.id": "pettingzoo:no_such"}, "No module named 'no_such'"),
         ({"environment.kwargs_vary": {"short": 3}}, "kwargs_vary: unknown key"),
     ],

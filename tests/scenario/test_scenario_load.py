@@ -385,6 +385,9 @@ def test_another_environment_keeps_what_the_file_says_of_it_or_refuses(tmp_path)
     scenario = loads(CARTPOLE, {"environment": {}, "environment.id": "MountainCar-v0"})
     assert scenario.environment.vary == {}
     assert scenario.environment.rule.max_steps == 200
+    both = {"environment.id": "acrobot", "environment.vary": {"gravity": 9.8, "gravty": 9.0}}
+    (problem,) = problems(CARTPOLE, **both)
+    assert problem.endswith("did you mean 'gravity'?")
 
 
 def test_an_empty_table_empties_what_the_file_says():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from p2pfrl.core.contract import described, require, require_rule
 from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.array_checks import Physics, Rows, check_step, flat
-from p2pfrl.learning.environments.base import Baseline, Environment, Spec
-from p2pfrl.learning.environments.gym_check import check_made, is_made
+from p2pfrl.learning.environments.base import Baseline, Environment, Problem, Spec
+from p2pfrl.learning.environments.gym_check import Made, check_external, made
 from p2pfrl.learning.environments.random_actions import random_action, wrong_actions
 from p2pfrl.learning.environments.shared import SharedEnvironment
 from p2pfrl.learning.environments.shared_check import check_shared
@@ -27,7 +26,7 @@ _ROWS = Rows((len(_AGENTS), _INSTANCES), _SUBSETS, "rows of agents")
 
 
 def check_environment(
-    environment: Environment | SharedEnvironment | type | Callable[..., object] | str,
+    environment: Environment | SharedEnvironment | Made,
     *,
     steps: int = 50,
     seed: int = 1,
@@ -45,14 +44,15 @@ def check_environment(
         ContractError: naming the method and what is wrong with it.
         ScenarioError: there is no such environment, or its spaces are not supported.
     """
-    if is_made(environment):
-        check_made(environment, steps=steps, seed=seed)  # type: ignore[arg-type]  # `is_made`
-    elif isinstance(environment, SharedEnvironment):
-        check_shared(environment, steps=steps, seed=seed)
-    else:
-        require_rule(environment, Environment, "check_environment")
-        assert isinstance(environment, Environment)
-        _check_arrays(environment, steps=steps, seed=seed)
+    with made(environment, "check_environment") as problem:
+        if isinstance(problem, SharedEnvironment):
+            check_shared(problem, steps=steps, seed=seed)
+        elif isinstance(problem, Problem) and not isinstance(problem, Environment):
+            check_external(problem, steps=steps, seed=seed)
+        else:
+            require_rule(problem, Environment, "check_environment")
+            assert isinstance(problem, Environment)
+            _check_arrays(problem, steps=steps, seed=seed)
 
 
 def _check_arrays(environment: Environment, *, steps: int, seed: int) -> None:

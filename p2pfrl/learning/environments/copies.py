@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.errors import ScenarioWarning
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.wording import show
 from p2pfrl.learning.environments.base import Spec
@@ -361,7 +362,7 @@ def close(env: Any, name: str) -> None:
     try:
         env.close()
     except FOREIGN as error:
-        warnings.warn(f"{name}: close() raised {reason(error)}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{name}: close() raised {reason(error)}", ScenarioWarning, stacklevel=2)
 
 
 def reason(error: BaseException) -> str:

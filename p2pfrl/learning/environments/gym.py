@@ -36,7 +36,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.causes import FOREIGN
-from p2pfrl.core.errors import AgentError, ScenarioError
+from p2pfrl.core.errors import AgentError, ScenarioError, ScenarioWarning
 from p2pfrl.core.finder import is_file
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.located import Located
@@ -356,9 +356,12 @@ def _remarks(problem: Gym, view: View) -> Iterable[str]:
         yield f"{id}: texts in observations are left out: {', '.join(dropped)}"
     if count := view.actions.unbounded:
         which = "" if count == len(view.actions.low) else f" in {count} coordinates"
+        what, how = "no bounds", "neither scaled nor clipped"
+        if (np.isfinite(view.actions.low) != np.isfinite(view.actions.high)).any():
+            what, how = "one bound or none", "not scaled, and clipped to the bound that is there"
         yield (
-            f"{id}: actions have no bounds{which}: a policy's numbers, of standard deviation 1 at "
-            "first, are the actions themselves, neither scaled nor clipped"
+            f"{id}: actions have {what}{which}: a policy's numbers, of standard deviation 1 at "
+            f"first, are the actions themselves, {how}"
         )
     space = view.observations.space
     if isinstance(space, gymnasium.spaces.Dict) and MASK in space.spaces and not view.is_masked:
@@ -557,7 +560,7 @@ class GymSimulator(Simulator):
         """Warn once about a topic."""
         if topic not in self._noted:
             self._noted.add(topic)
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            warnings.warn(text, ScenarioWarning, stacklevel=2)
 
     def _continued(
         self,

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.contract import described
 from p2pfrl.core.errors import AgentError, ContractError
 from p2pfrl.core.modules import giving, place_of
 from p2pfrl.core.options import construct
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Problem
 from p2pfrl.learning.environments.random_actions import random_action
-from p2pfrl.learning.environments.registry import is_foreign, resolve
+from p2pfrl.learning.environments.registry import resolve
 from p2pfrl.learning.environments.vary import columns
 
 _INSTANCES = 2
 
 
-def is_made(environment: object) -> bool:
-    """Whether something makes environments of Gymnasium: a class or function, or an id of one."""
-    if isinstance(environment, str):
-        return is_foreign(environment)
-    is_ours = isinstance(environment, type) and issubclass(environment, Problem)
-    return callable(environment) and not is_ours and not isinstance(environment, Problem)
+Made = type | Callable[..., object] | str
+"""A class or function that makes environments of Gymnasium, or an id."""
 
 
-def check_made(environment: type | Callable[..., object] | str, *, steps: int, seed: int) -> None:
-    """Check what makes environments of Gymnasium: a class, a function, or an id.
+@contextmanager
+def made(environment: object, check: str) -> Iterator[object]:
+    """In the block, have the problem of a class, a function or an id; anything else as it is.
+
+    Args:
+        environment: that was given to a checker.
+        check: name of the checker, for messages.
 
     Raises:
-        ContractError: with the step and what is wrong.
+        ContractError: it is one environment of Gymnasium.
         ScenarioError: there is no such environment, or its spaces are not supported.
     """
+    is_ours = isinstance(environment, type) and issubclass(environment, Problem)
+    if isinstance(environment, Problem) or is_ours or environment is None:
+        yield environment
+        return
+    if hasattr(environment, "step") and not isinstance(environment, type):
+        got = f"got {described(environment)}, one environment, and every agent needs copies of its own"
+        raise ContractError(f"{check}: {got}; give its class, or a function that makes one")
+    if not isinstance(environment, str) and not callable(environment):
+        yield environment
+        return
     names: dict[str, object] = {}
     if not isinstance(environment, str):
         names = {place_of(environment): environment}
@@ -41,8 +54,7 @@ def check_made(environment: type | Callable[..., object] | str, *, steps: int, s
     with giving(names):
         found = resolve(id)
         problem = construct(found.rule, found.preset)
-        assert isinstance(problem, Problem)
-        check_external(problem, steps=steps, seed=seed)
+        yield problem
 
 
 def check_external(problem: Problem, *, steps: int, seed: int) -> None:

@@ -120,8 +120,13 @@ def call(
     if isinstance(made, Problem):
         fix = "name its class, or give it itself from Python"
         raise ScenarioError([f"environment.id: {id!r} made an environment of arrays; {fix}"])
-    what = f"{id!r} made {show(made)}"
-    raise ScenarioError([f"environment.id: {what}; expected an environment of Gymnasium"])
+    what = f"{id!r} made {show(made)}; expected an environment of Gymnasium"
+    fix = (
+        f"; one of PettingZoo is named 'pettingzoo:{id}'"
+        if hasattr(made, "possible_agents")
+        else ""
+    )
+    raise ScenarioError([f"environment.id: {what}{fix}"])
 
 
 def hint(id: str) -> str:

@@ -36,11 +36,7 @@ ALIASES: dict[str, tuple[str, Mapping[str, object]]] = {
 }
 """Gymnasium's name -> our name of the same task, and the options that the id fixes."""
 _GYMNASIUM = re.compile(r"[\w:./-]+-v\d+|[\w.]+:[\w:./-]+|[\w.-]+/[\w.-]+")
-
-
-def is_foreign(id: str) -> bool:
-    """Whether an id is formed like one of Gymnasium, or like the place of a class."""
-    return id not in RULES and id not in ALIASES and bool(_GYMNASIUM.fullmatch(id))
+_PETTINGZOO = re.compile(r"[\w.]+_v\d+")
 
 
 def resolve(id: str) -> Resolved:
@@ -71,6 +67,8 @@ def resolve(id: str) -> Resolved:
     lower = {name.lower(): name for name in (*ALIASES, *RULES)}
     close = get_close_matches(id.lower(), lower, n=1)
     hint = f"; did you mean {lower[close[0]]!r}?" if close else ""
+    if _PETTINGZOO.fullmatch(id):
+        hint = f"; one of PettingZoo is named 'pettingzoo:{id}'"
     raise P2PFRLError(
         f"environment.id: expected one of {', '.join(RULES)}, or a Gymnasium id such as 'CartPole-v1', got {id!r}{hint}"
     )

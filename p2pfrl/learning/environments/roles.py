@@ -30,8 +30,9 @@ class Roles:
 
     Shorter observations are followed by zeros. Where the numbers of discrete actions differ, every
     member chooses among the most of them, and a mask at the end of its observation says which are
-    its own. Terry, Grammel, Son, Black, Agrawal, "Revisiting parameter sharing in multi-agent deep
-    reinforcement learning", 2020, arXiv 2005.13625, pad so.
+    its own. Where boxes of actions differ in size, every member gives as many numbers as the
+    largest has, and the first ones are its own. Terry, Grammel, Son, Black, Agrawal, "Revisiting
+    parameter sharing in multi-agent deep reinforcement learning", 2020, arXiv 2005.13625, pad so.
 
     Attributes:
         views: of the members, in order.
@@ -43,33 +44,36 @@ class Roles:
     views: tuple[View, ...]
 
     def __post_init__(self) -> None:
-        first = self.views[0].actions
+        first, widest = self.views[0].actions, self._widest.actions
         for at, view in enumerate(self.views):
             own = view.actions
-            is_alike = (own.actions, own.heads, own.low, own.high) == (
-                first.actions,
-                first.heads,
-                first.low,
-                first.high,
+            is_alike = (own.actions, own.heads) == (first.actions, first.heads) and (
+                bool(own.low) == bool(first.low)
             )
-            if not is_alike and not (own.actions and first.actions):
+            is_part = all(
+                ends == most[: len(ends)]
+                for ends, most in ((own.low, widest.low), (own.high, widest.high))
+            )
+            if not (is_alike and is_part) and not (own.actions and first.actions):
                 raise UnlikeError(
                     f"the actions of member {at} are {show(own.space)}, and those of member 0 "
-                    f"{show(first.space)}: expected actions of one size, or discrete ones"
+                    f"{show(first.space)}: expected discrete ones of all members, or bounded boxes "
+                    "of all; wrap the environment so that all members act in one of these ways, "
+                    "such as by a list of values in place of a box"
                 )
 
     @cached_property
     def spec(self) -> Spec:
         """Sizes and bounds for all members."""
-        first = self.views[0].spec
+        first, widest = self.views[0].spec, self._widest.actions
         images = {view.observations.image for view in self.views}
         return Spec(
             observation=self._size + sum(self._choices) * self.is_masked,
             state=0,
             actions=max(view.actions.actions for view in self.views),
             heads=first.heads,
-            action_low=first.action_low,
-            action_high=first.action_high,
+            action_low=widest.low,
+            action_high=widest.high,
             is_masked=self.is_masked,
             image=first.image if len(images) == 1 else (),
             members=len(self.views),
@@ -102,19 +106,26 @@ class Roles:
 
     def take(self, member: int, action: NDArray[Any]) -> Any:
         """Return the action of a member for the environment."""
-        return self.views[member].actions.take(action)
+        actions = self.views[member].actions
+        return actions.take(action[: len(actions.low)] if actions.low else action)
 
     def remarks(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return what is padded, in words."""
         sizes = [view.observations.size for view in self.views]
-        counts = [view.actions.actions for view in self.views]
+        counts = [view.actions.actions or len(view.actions.low) for view in self.views]
+        others = "a mask leaves out" if self.spec.actions else "nobody uses"
         found = []
         for what, numbers in (("observations", sizes), ("actions", counts)):
             if len(set(numbers)) > 1:
                 own = ", ".join(f"{n} of {name!r}" for n, name in zip(numbers, names, strict=True))
-                how = "zeros follow" if what == "observations" else "a mask leaves out the others"
+                how = "zeros follow" if what == "observations" else f"{others} the others"
                 found.append(f"{what} have {max(numbers)} numbers for all members ({own}): {how}")
         return tuple(found)
+
+    @cached_property
+    def _widest(self) -> View:
+        """The view of a member with the most numbers in an action."""
+        return max(self.views, key=lambda view: len(view.actions.low))
 
     @cached_property
     def _size(self) -> int:

@@ -55,7 +55,8 @@ class PettingZoo(Problem, Located):
     """A PettingZoo environment, whose agents are consecutive agents of the run.
 
     Spaces are treated as those of Gymnasium environments. Where those of members differ, zeros
-    follow shorter observations, and a mask leaves out discrete actions that a member does not have.
+    follow shorter observations, a mask leaves out discrete actions that a member does not have, and
+    of the numbers of a box a member uses as many as its own has.
     The parallel API is used; an environment of the other API is converted with PettingZoo's
     `aec_to_parallel`. An episode ends for all agents at once; one that ends earlier observes zeros
     and gets no reward until then. Measures: the numbers in `infos`.

@@ -12,6 +12,7 @@ from p2pfrl.core.contract import described, name_of, require, require_rule
 from p2pfrl.core.errors import AgentError, ContractError
 from p2pfrl.core.modules import giving, place_of
 from p2pfrl.learning.environments.base import Problem
+from p2pfrl.learning.environments.gym_check import Made, made
 from p2pfrl.learning.learners.base import Learner, Stack, Task
 from p2pfrl.learning.learners.local import Local, LocalLearner
 from p2pfrl.learning.trainer import Trainer
@@ -26,7 +27,7 @@ _GROUPS: tuple[tuple[Sequence[int], ...], ...] = (
 
 
 def check_learner(
-    learner: Learner | type[LocalLearner], environment: Problem | None = None
+    learner: Learner | type[LocalLearner], environment: Problem | Made | None = None
 ) -> None:
     """Raise where a learner breaks the contract of `Learner`; return silently where it keeps it.
 
@@ -38,7 +39,8 @@ def check_learner(
 
     Args:
         learner: to be checked; a class that is a `LocalLearner` stands for `Local` with it.
-        environment: what agents act in; None for a learner that has none.
+        environment: what agents act in: one of arrays, a class or function that makes environments
+            of Gymnasium, or an id; None for a learner that has none.
 
     Raises:
         ContractError: with what was expected and what was got.
@@ -52,6 +54,14 @@ def check_learner(
         return
     require_rule(learner, Learner, "check_learner")
     assert isinstance(learner, Learner)
+    with made(environment, "check_learner") as problem:
+        if problem is not None:
+            require_rule(problem, Problem, "check_learner")
+        _check(learner, problem)  # type: ignore[arg-type]  # a problem, if any
+
+
+def _check(learner: Learner, environment: Problem | None) -> None:
+    """Check a learner in an environment that has been made."""
     name = name_of(learner)
     k = 1 if environment is None else environment.spec.members
     together = _train(learner, environment, (range(_WORLDS),))

@@ -344,8 +344,27 @@ class LocalStack(Stack):
         own.learner.loaded()
 
     def _tensors(self, own: _Agent) -> Iterator[tuple[tuple[str, torch.Tensor], Tensor, int]]:
+        """Yield the parameters of a learner with their places.
+
+        Raises:
+            AgentError: they are not those that it had at first.
+        """
         named = list(own.learner.named_parameters())
-        return zip(named, self.layout.tensors, self.layout.offsets, strict=True)
+        now = tuple(Tensor(name, tuple(values.shape)) for name, values in named)
+        if now != self.layout.tensors:
+            was, has = (
+                ", ".join(
+                    f"{tensor.name} {tensor.shape}" for tensor in tensors if tensor not in other
+                )
+                for tensors, other in ((self.layout.tensors, now), (now, self.layout.tensors))
+            )
+            name = type(own.learner).__name__
+            raise AgentError(
+                own.env.agent,
+                f"{name}.named_parameters: expected {was or 'no more'} as at first, got {has or 'nothing'}; "
+                "parameters keep their names and shapes",
+            )
+        yield from zip(named, self.layout.tensors, self.layout.offsets, strict=True)
 
     def _seed(self, agent: int, what: str, index: int) -> int:
         return _number(self._task.seed, agent, "local", what, index)

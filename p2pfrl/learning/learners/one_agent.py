@@ -19,6 +19,7 @@ class OneAgentEnv(ArrayVectorEnv):
     """The copies of one agent's environment, whose episodes go on from update to update.
 
     Attributes:
+        agent: whose environments they are.
         state: of the simulator, one row of every array.
         taken: steps of each copy since `begin`.
         returns: of the episodes that finished since then, in order.
@@ -26,6 +27,7 @@ class OneAgentEnv(ArrayVectorEnv):
 
     def __init__(self, simulator: Simulator, agent: int) -> None:
         super().__init__(simulator, [agent])
+        self.agent = agent
         self.taken = self._index = 0
         self.returns: list[float] = []
         self._means = Measures(1, simulator.spec.measures)
