@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
-from p2pfrl.consensus.mixing.base import Mixing
+from p2pfrl.consensus.mixing.base import Mixing, Weights
 from p2pfrl.consensus.mixing.order import ORDERS
 from p2pfrl.consensus.suspicion import scores
 from p2pfrl.core.contract import is_vector, require_like, returned
@@ -203,7 +203,7 @@ class Agent(Stateful):
         *,
         model: Shared,
         rules: Rules,
-        weights: Callable[[int], dict[int, float]],
+        weights: Callable[[int], Weights],
         encoder: Encoder,
         port: Port,
         observer: Observer,

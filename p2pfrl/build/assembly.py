@@ -15,7 +15,7 @@ from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Neighbors, Plan
 from p2pfrl.build.secure import Keyring, achieved, circle_of, member_of, simulated_keyring, sums_of
 from p2pfrl.consensus.coordinator import Sums, Witness
-from p2pfrl.consensus.mixing.base import Mixing, require_matrix
+from p2pfrl.consensus.mixing.base import Mixing, Weights, require_matrix
 from p2pfrl.consensus.mixing.metropolis import Metropolis
 from p2pfrl.consensus.schedules.base import Attendance, Available, always
 from p2pfrl.consensus.schedules.workload import Quota, Workload
@@ -365,7 +365,7 @@ class Assembly:
         moments = self.scenario.learner.moments
         return Model(trainer, agent, parts=self.plan.parts, moments=moments)
 
-    def _weights(self, index: int) -> tuple[dict[int, float], ...]:
+    def _weights(self, index: int) -> tuple[Weights, ...]:
         view = self.plan.view
         graph = view.union if self._averages_alone else view.at(index)
         mixing = self.plan.mixing
@@ -373,7 +373,7 @@ class Assembly:
         require_matrix(mixing, graph)
         return mixing.weights(graph)
 
-    def _row(self, agent: int, round: int) -> dict[int, float]:
+    def _row(self, agent: int, round: int) -> Weights:
         """Return the agent's row of the mixing matrix of `round`."""
         if not self.mode.mixes and not self._averages_alone:
             return {agent: 1.0}

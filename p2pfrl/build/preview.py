@@ -169,4 +169,4 @@ def _graph(view: TopologyView | None) -> dict[str, Any]:
         return {"edges": None, "degree": None}
     graph = view.at(0) if view.period is None else view.union
     degrees = [len(receivers) for receivers in graph.successors]
-    return {"edges": len(graph.edges), "degree": {"min": min(degrees), "max": max(degrees)}}
+    return {"edges": graph.size, "degree": {"min": min(degrees), "max": max(degrees)}}

@@ -186,8 +186,8 @@ def compose(
 
 def talked(assembly: Assembly) -> Graph:
     """Return the graph of the agents. It has no edges in a mode without messages between agents."""
-    graph = assembly.plan.view.union
-    if any(peer >= 0 for agent in range(graph.n) for peer in assembly.neighbors()[agent]):
+    graph, neighbors = assembly.plan.view.union, assembly.neighbors()
+    if any(peer >= 0 for agent in range(graph.n) for peer in neighbors[agent]):
         return graph
     return Graph(((),) * graph.n, positions=graph.positions, labels=graph.labels)
 

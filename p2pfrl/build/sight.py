@@ -37,7 +37,7 @@ def sight(world: World) -> dict[str, Any]:
     """
     simulation, network, now = world.simulation, world.network, world.loop.now
     n = world.assembly.scenario.agents
-    pending = world.loop.pending()
+    pending = world.loop.pending(_PER_AGENT)
     training = {args[0] for _, _, call, args in pending if call.__name__ in _TRAINING}
     rounds, states = [], []
     for agent in range(n):
@@ -73,7 +73,7 @@ def sight(world: World) -> dict[str, Any]:
         "best": [[agent, returns[agent]] for agent in order[: -MOST_NAMED - 1 : -1]],
         "worst": [[agent, returns[agent]] for agent in order[:MOST_NAMED]],
         "waits": {str(id): text for id in ids if (text := simulation.waits(id))},
-        "in_flight": len(flying),
+        "in_flight": world.loop.count(_LANDING),
         "messages": messages,
         "messages_counted": count,
         "window": window,

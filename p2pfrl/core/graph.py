@@ -39,17 +39,26 @@ class Graph:
 
     @cached_property
     def predecessors(self) -> tuple[tuple[int, ...], ...]:
-        """For every agent, in ascending order, the agents it hears."""
+        """For every agent, in ascending order, the agents it hears.
+
+        Where these are those that it sends to, it is the same tuple.
+        """
         heard: list[list[int]] = [[] for _ in self.successors]
         for sender, receivers in enumerate(self.successors):
             for receiver in receivers:
                 heard[receiver].append(sender)
-        return tuple(tuple(agents) for agents in heard)
+        pairs = zip(map(tuple, heard), self.successors, strict=True)
+        return tuple(receivers if agents == receivers else agents for agents, receivers in pairs)
 
     @cached_property
     def is_undirected(self) -> bool:
         """Whether every edge goes both ways."""
         return self.successors == self.predecessors
+
+    @property
+    def size(self) -> int:
+        """Number of (sender, receiver) pairs."""
+        return sum(map(len, self.successors))
 
     @cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:

@@ -21,8 +21,7 @@ from p2pfrl.build.sight import sight
 from p2pfrl.build.world import World
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.results.directory import LIVE
-from p2pfrl.results.files import encode_json
-from p2pfrl.results.formats import graph_to_json
+from p2pfrl.results.formats import encode_graph
 
 PERIOD = 0.5
 """Least seconds between two views."""
@@ -94,8 +93,8 @@ class Live:
         with suppress(P2PFRLError):  # composing the record will say it
             prediction = assembly.prediction
             self._lambda_2 = None if prediction is None else prediction.lambda_2
-        graph = graph_to_json(talked(assembly), coordinated(assembly))
-        (self._folder / "graph.json").write_bytes(encode_json(graph))
+        graph = encode_graph(talked(assembly), coordinated(assembly))
+        (self._folder / "graph.json").write_bytes(graph)
         self._has_graph = True
 
     def _ask(self) -> None:

@@ -52,7 +52,7 @@ from p2pfrl.results.files import (
     refusing,
     write_bytes,
 )
-from p2pfrl.results.formats import graph_from_json, graph_to_json
+from p2pfrl.results.formats import encode_graph, graph_from_json
 from p2pfrl.results.trace import Event, decode_events, encode_events, encode_trace
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def contents(record: Record) -> dict[str, bytes]:
         "metrics.csv": encode_csv(record.metrics, COUNTS),
         "agents.csv": encode_csv(record.agents),
         "parameters.safetensors": encode_tensors({"parameters": record.parameters}, record.layout),
-        "graph.json": encode_json(graph_to_json(record.graph, record.coordinators)),
+        "graph.json": encode_graph(record.graph, record.coordinators),
         "staleness.csv": encode_csv(
             {
                 "staleness": np.arange(len(record.staleness)),

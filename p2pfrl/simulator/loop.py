@@ -8,12 +8,13 @@ sequence) and a first-in first-out queue. Agents on it are ordinary asyncio task
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from asyncio import events
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from contextvars import Context
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, islice
 from typing import Any, TypeVar, TypeVarTuple
 
 from p2pfrl.core.errors import DeadlockError
@@ -25,6 +26,28 @@ Ts = TypeVarTuple("Ts")
 
 Entry = tuple[int, int, Callable[..., object], tuple[Any, ...]]
 """Time, sequence, callback and arguments of something that will happen."""
+
+
+class Several(ABC):
+    """Calls of which only the earliest is in the loop's heap, under a sequence reserved for it.
+
+    So the heap stays small where many messages are under way, and calls happen as if each of them
+    had been posted.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def first(self) -> None:
+        """Make the earliest call, after posting the one behind it (`VirtualTimeLoop.post_as`)."""
+
+    @abstractmethod
+    def entries(self, most: int | None = None) -> list[Entry]:
+        """Return the calls, or at most so many of them, in any order."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of calls."""
 
 
 class VirtualTimeLoop(asyncio.AbstractEventLoop):
@@ -40,7 +63,8 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         self.explain = explain
         self._heap: list[Entry] = []
         self._ready: deque[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = deque()
-        self._next = count().__next__
+        self._numbers = count()
+        self._next = self._numbers.__next__
         self._when_idle: list[Callable[[], object]] = []
         self._stopping = False
         self._running = False
@@ -54,6 +78,16 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """
         heappush(self._heap, (when, self._next(), callback, args))
 
+    def reserve(self, calls: int) -> int:
+        """Return the first of so many consecutive sequences, which calls posted now would get."""
+        first = self._next()
+        deque(islice(self._numbers, calls - 1), maxlen=0)
+        return first
+
+    def post_as(self, when: int, sequence: int, several: Several) -> None:
+        """Call `several.first()` at `when`, under a sequence that was reserved."""
+        heappush(self._heap, (when, sequence, several.first, ()))
+
     def when_idle(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, between two events.
 
@@ -61,13 +95,27 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """
         self._when_idle.append(callback)
 
-    def pending(self) -> list[Entry]:
-        """Return the calls that are scheduled, in any order."""
-        return self._heap[:]
+    def pending(self, each: int | None = None) -> list[Entry]:
+        """Return the calls that are scheduled, in any order; of `Several` at most `each`."""
+        found: list[Entry] = []
+        for entry in self._heap:
+            several = _several(entry)
+            found += (entry,) if several is None else several.entries(each)
+        return found
+
+    def count(self, names: Container[str]) -> int:
+        """Return how many calls of methods with these names are scheduled."""
+        found = 0
+        for entry in self._heap:
+            several = _several(entry)
+            _, _, callback, _ = entry if several is None else several.entries(1)[0]
+            if callback.__name__ in names:
+                found += 1 if several is None else len(several)
+        return found
 
     def scheduled(self) -> list[Entry]:
         """Return the calls that are scheduled, in order: (time, sequence, callback, arguments)."""
-        return sorted(self._heap, key=lambda entry: entry[:2])
+        return sorted(self.pending(), key=lambda entry: entry[:2])
 
     def resume(self, now: int, scheduled: Iterable[Entry]) -> None:
         """Set the time to `now` and the scheduled calls to `scheduled`.
@@ -78,7 +126,8 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         self.now = now
         self._heap[:] = scheduled
         last = max((sequence for _, sequence, _, _ in self._heap), default=-1)
-        self._next = count(last + 1).__next__
+        self._numbers = count(last + 1)
+        self._next = self._numbers.__next__
 
     def is_busy(self) -> bool:
         """Return whether anything is ready or will happen later."""
@@ -216,6 +265,11 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def _run_handle(handle: asyncio.Handle) -> None:
         if not handle.cancelled():
             handle._run()
+
+
+def _several(entry: Entry) -> Several | None:
+    owner = getattr(entry[2], "__self__", None)
+    return owner if isinstance(owner, Several) else None
 
 
 def virtual_time() -> VirtualTimeLoop:

@@ -21,10 +21,14 @@ from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import SKIP, Event, Frame, Missing, Received
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder
+from p2pfrl.simulator.crowds import Arrivals, Line, Sent
 from p2pfrl.simulator.digest import DELIVER, DROP, SEND, Log
 from p2pfrl.simulator.links import Latency
 from p2pfrl.simulator.loop import VirtualTimeLoop
 from p2pfrl.simulator.losses import LinkLosses
+
+_FEW = 8
+"""Number of receivers up to which each message of a multicast is posted by itself: it is faster."""
 
 
 class Network(Stateful):
@@ -103,6 +107,7 @@ class Network(Stateful):
         self._sending_until = _by_id([0] * count, nodes, standbys)
         self._receiving_until = _by_id([0] * count, nodes, standbys)
         self._number = _by_id([0] * count, nodes, standbys)
+        self._lines: dict[int, Line] = {}
 
     @override
     def save(self) -> State:
@@ -147,11 +152,19 @@ class Network(Stateful):
         if self._is_lossless and not self.extra_loss and not self._duplicate and is_even:
             self._log.extend([(now, SEND, sender, receiver, sequence, crc) for receiver in to])
             post, latency, arrive = self._loop.post, self._latency, self.arrive
-            for receiver in to:
-                start += air
-                post(
-                    start + latency(sender, receiver, number), arrive, sender, receiver, frame, air
-                )
+            if len(to) > _FEW:
+                times = [
+                    start + place * air + latency(sender, receiver, number)
+                    for place, receiver in enumerate(to, start=1)
+                ]
+                start += len(to) * air
+                sent = Sent(sender, frame, air)
+                Arrivals(self._loop, times, to, sent, arrive, self._arrive_in_line)
+            else:
+                for receiver in to:
+                    start += air
+                    arrival = start + latency(sender, receiver, number)
+                    post(arrival, arrive, sender, receiver, frame, air)
         else:
             for receiver in to:
                 self._log.add(now, SEND, sender, receiver, sequence, crc)
@@ -225,13 +238,31 @@ class Network(Stateful):
         self._note((now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
         self._mailboxes[receiver](frame.received or self._taken(sender, frame))
 
+    def _arrive_in_line(self, receiver: int, sent: Sent) -> None:
+        """The last byte of a message of a large multicast arrives, as in `arrive`.
+
+        If it has to wait for the interface, it waits in the receiver's line.
+        """
+        now, sender, frame = self._loop.now, sent.sender, sent.frame
+        done = self._receiving_until[receiver] + sent.air
+        if done <= now or self.down or self.group is not None:
+            self.arrive(sender, receiver, frame, sent.air)
+            self._log.extend(())  # many may arrive before anybody sends again
+            return
+        self._receiving_until[receiver] = done
+        line = self._lines.get(receiver)
+        if line is None:
+            line = self._lines[receiver] = Line(self._loop, receiver, self.hand_over)
+        line.join(done, sent)
+
     def hand_over(self, sender: int, receiver: int, frame: Frame) -> None:
         """Deliver a frame that waited for the interface."""
         if receiver in self.down:
             self._drop(sender, receiver, frame)
             return
         self.traffic.messages_delivered += 1
-        self._note((self._loop.now, DELIVER, sender, receiver, frame.sequence, frame.crc32))
+        sequence, crc = frame.sequence, frame.crc32
+        self._log.add(self._loop.now, DELIVER, sender, receiver, sequence, crc)
         self._mailboxes[receiver](self._taken(sender, frame))
 
     def arrive_again(self, sender: int, receiver: int, frame: Frame) -> None:

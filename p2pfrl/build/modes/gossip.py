@@ -42,7 +42,7 @@ class GossipBuilder(ModeBuilder):
         """Return an agent's neighbors on the graph; the coordinator has none."""
         graph = plan.view.union
         both = zip(graph.successors, graph.predecessors, strict=True)
-        return [*(sorted({*out, *into}) for out, into in both), ()]
+        return [*(out if out == into else sorted({*out, *into}) for out, into in both), ()]
 
     def schedule(self, plan: Plan, life: AgentLife) -> Schedule:
         """Return the state machine of an agent.
@@ -59,14 +59,14 @@ class GossipBuilder(ModeBuilder):
     def messages(self, scenario: Scenario, view: TopologyView) -> float:
         """Return the average number of edges in a round."""
         rounds = view.period or 1
-        return sum(len(view.at(round).edges) for round in range(rounds)) / rounds
+        return sum(view.at(round).size for round in range(rounds)) / rounds
 
     def differences(self, scenario: Scenario) -> tuple[str, ...]:
         """Return sentences about what neighbors change."""
         graph = scenario.topology.at(scenario.agents, scenario.seed, 0)
         degree = max((len(receivers) for receivers in graph.successors), default=0)
         return (
-            f"{len(graph.edges)} messages per exchange, from every agent to its neighbors (at most {degree}), each "
+            f"{graph.size} messages per exchange, from every agent to its neighbors (at most {degree}), each "
             f"over its own interface of {rate(scenario)}.",
             "An agent waits for its neighbors only; the parameters of agents differ, and their distance is reported.",
             f"One exchange averages with neighbors, by {words(scenario.mixing)} weights: information needs several to "

@@ -23,7 +23,7 @@ from p2pfrl.core.resources import CapacityName, Resources
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 
-Weights = dict[int, float]
+Weights = Mapping[int, float]
 _ROUNDING = 1e-9
 """Greatest deviation of a sum of weights from 1 that counts as rounding."""
 State = tuple[Any, ...]

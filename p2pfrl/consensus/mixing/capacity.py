@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import Mixing, Weights, require_undirected
-from p2pfrl.consensus.mixing.metropolis import with_own
+from p2pfrl.consensus.mixing.rows import with_own
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.resources import CapacityName, Resources

@@ -9,7 +9,8 @@ from typing_extensions import override
 
 from p2pfrl.consensus.mixing import MATRICES
 from p2pfrl.consensus.mixing.base import Mixing, Weights, require_undirected
-from p2pfrl.consensus.mixing.metropolis import metropolis, with_own
+from p2pfrl.consensus.mixing.metropolis import metropolis
+from p2pfrl.consensus.mixing.rows import compact, with_own
 from p2pfrl.consensus.spectrum import is_symmetric, laplacian_max
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
@@ -50,7 +51,7 @@ class Laplacian(Mixing):
         super().check(graph)
         require_undirected(graph, "mixing 'laplacian'")
         alpha = self.step(graph)
-        if not graph.edges:
+        if not graph.size:
             return
         bound = 2.0 / laplacian_max(graph)
         if alpha >= bound * (1.0 - 1e-9):
@@ -88,7 +89,7 @@ class Uniform(Mixing):
     @override
     def weights(self, graph: Graph) -> tuple[Weights, ...]:
         return tuple(
-            dict.fromkeys(sorted((i, *heard)), 1.0 / (1 + len(heard)))
+            compact(dict.fromkeys(sorted((i, *heard)), 1.0 / (1 + len(heard))))
             for i, heard in enumerate(graph.predecessors)
         )
 

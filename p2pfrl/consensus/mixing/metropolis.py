@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import Mixing, Weights, require_undirected
+from p2pfrl.consensus.mixing.rows import with_own
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.rule import rule
 
@@ -37,9 +38,3 @@ def metropolis(graph: Graph) -> tuple[Weights, ...]:
         with_own({j: 1.0 / (1 + max(degree[i], degree[j])) for j in neighbors}, i)
         for i, neighbors in enumerate(graph.predecessors)
     )
-
-
-def with_own(row: Weights, i: int) -> Weights:
-    """Return the row with w_ii = 1 - sum_j w_ij inserted, keys sorted."""
-    row[i] = 1.0 - sum(row.values())
-    return dict(sorted(row.items()))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from p2pfrl.consensus.mixing.base import Mixing, State, Weights, require_undirected
-from p2pfrl.consensus.mixing.metropolis import with_own
+from p2pfrl.consensus.mixing.rows import with_own
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.needs import Breaks, Need, Needs, OneOf

@@ -197,7 +197,7 @@ class Gossip(Stateful):
         self._awaited = _NOBODY
         # round -> sender -> message; None: it skips the round, or its message was lost
         self._inbox: dict[int, dict[int, Message | None]] = {}
-        # sender -> the newest round that it was heard of
+        # sender -> the newest round that it was heard of, if that is later than ours
         self._newest: dict[int, int] = {}
         self._misses: dict[int, Missed] = {}
         self._absent: dict[int, None] = {}
@@ -287,7 +287,7 @@ class Gossip(Stateful):
         and one in an earlier round sees that we have passed it (`_has_passed`). Kept payloads of
         the rounds left out count as late.
         """
-        if max(self._newest.values(), default=0) <= self.round:
+        if not self._newest:
             return ()
         to = self._neighborhood.successors(self.round)
         ahead = max((self._newest.get(j, 0) for j in to), default=0)
@@ -339,7 +339,7 @@ class Gossip(Stateful):
             self.messages_late += not event.again
             return ()
         self._absent.pop(sender, None)
-        if message.round > self._newest.get(sender, -1):
+        if message.round > self._newest.get(sender, self.round):
             self._newest[sender] = message.round
         if message.round < self.round:
             self.messages_late += message.kind != SKIP and not event.again
@@ -511,6 +511,9 @@ class Gossip(Stateful):
             self._deadline = None
             actions.append(WaitUntil(None))
         self.round += 1
+        if self._newest:
+            later = {j: round for j, round in self._newest.items() if round > self.round}
+            self._newest = later
         return actions
 
     def _take_late(self, j: int) -> Message | None:

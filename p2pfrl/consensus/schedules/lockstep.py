@@ -186,10 +186,13 @@ class Lockstep(Stateful):
         is_useless = message.round < self.round or message.kind == SKIP
         if is_useless or message.round >= self.round + _AHEAD:
             return ()
-        self._inbox.setdefault(message.round, {}).setdefault(message.sender, message)
-        if self._is_waiting and message.round == self.round and not self._lacking():
-            return self._mix(now)
-        return ()
+        here = self._inbox.setdefault(message.round, {})
+        here.setdefault(message.sender, message)
+        if not self._is_waiting or message.round != self.round:
+            return ()
+        if len(here) < len(self._neighborhood.predecessors(self.round)):  # as of nearly every one
+            return ()
+        return () if self._lacking() else self._mix(now)
 
     def _lacking(self) -> list[int]:
         """Return the neighbors whose message of this round is not here yet."""

@@ -39,7 +39,8 @@ class Complete(Topology):
 
     @override
     def at(self, n: int, seed: int, round: int) -> Graph:
-        return Graph(tuple((*range(i), *range(i + 1, n)) for i in range(n)))
+        everyone = tuple(range(n))  # the numbers of all edges are these objects
+        return Graph(tuple(everyone[:i] + everyone[i + 1 :] for i in range(n)))
 
 
 @rule
