@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
@@ -16,6 +17,13 @@ from p2pfrl.core.interrupts import INTERRUPTED, SIGNALS
 PATIENCE = 60.0
 """Seconds that an interrupted process has to save its run, before it is killed."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def imported(*rooms: str) -> tuple[str, ...]:
+    """Return the modules of these rooms of the package that this process has imported."""
+    return tuple(
+        name for name in sys.modules if name.startswith(tuple(f"p2pfrl.{r}" for r in rooms))
+    )
 
 
 def preloaded(modules: Sequence[str]) -> ForkServerContext:
@@ -55,7 +63,7 @@ def withheld() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def follow() -> None:
+def follow(environment: Mapping[str, str] | None = None) -> None:
     """Let this child process end with its parent.
 
     A terminal sends its signals to parent and children alike, so that a child ignores them: SIGTERM

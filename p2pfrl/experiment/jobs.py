@@ -13,13 +13,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
-from multiprocessing import get_context
+from itertools import chain, islice
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from p2pfrl.core.causes import FOREIGN, cause
-from p2pfrl.core.children import PATIENCE, follow, one_thread_each, withheld
+from p2pfrl.core.children import (
+    PATIENCE,
+    follow,
+    imported,
+    one_thread_each,
+    preloaded,
+    withheld,
+)
 from p2pfrl.core.errors import (
     IdleWarning,
     P2PFRLError,
@@ -37,6 +43,8 @@ from p2pfrl.scenario.sections import Scenario
 _INTERRUPT = "interrupt"
 _INCOMPLETE = (_INTERRUPT, FAILURE)
 """`stopped_by` in the summary of an incomplete run."""
+_ROOMS = ("core", "learning", "exchange", "consensus", "scenario", "build", "catalog")
+_LOOKED_AT = 4
 
 
 @dataclass(frozen=True)
@@ -256,11 +264,12 @@ def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Fin
     left when the block ends, however it ends.
     """
     waiting, pool = deque(jobs), list[_Worker]()
+    preload = _preload(jobs)
     with one_thread_each(), raised():
         try:
             while waiting or any(worker.job for worker in pool):
                 while waiting and len(pool) < workers:
-                    pool.append(_Worker(execute))
+                    pool.append(_Worker(execute, preload))
                 for worker in pool:
                     if waiting and worker.job is None:
                         worker.give(waiting.popleft())
@@ -277,6 +286,24 @@ def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Fin
                 worker.join()
 
 
+def _preload(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """Return the modules that processes import before they are forked: torch only if it is used.
+
+    The first few scenarios that differ in more than their seed say whether it is.
+    """
+    from p2pfrl.scenario.bind import outline
+
+    first = {job.label: job for job in reversed(jobs)}
+    needs_torch = False
+    for job in islice(reversed(first.values()), _LOOKED_AT):
+        with suppress(P2PFRLError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ScenarioWarning)
+            traits = outline(job.load()).traits
+            needs_torch |= traits.engine != "native" and traits.layout.dtype == "float32"
+    own = ("p2pfrl.experiment.run", *imported(*_ROOMS))
+    return (*own, "torch") if needs_torch else own
+
+
 class _Worker:
     """A process that runs one job after another.
 
@@ -286,12 +313,12 @@ class _Worker:
         is_alive: whether it can take another job.
     """
 
-    def __init__(self, execute: Execute) -> None:
-        context = get_context("spawn")
+    def __init__(self, execute: Execute, preload: Sequence[str]) -> None:
+        context = preloaded(preload)
         self.pipe, other = context.Pipe()
         self.job: Job | None = None
         self.is_alive = True
-        self._process = context.Process(target=_work, args=(other, execute))
+        self._process = context.Process(target=_work, args=(other, execute, dict(os.environ)))
         with withheld():
             self._process.start()
         other.close()
@@ -325,10 +352,10 @@ class _Worker:
         self.pipe.close()
 
 
-def _work(pipe: Connection, execute: Execute) -> None:
+def _work(pipe: Connection, execute: Execute, environment: Mapping[str, str]) -> None:
     """Run jobs until the parent has none left; the main function of a process."""
     try:
-        follow()
+        follow(environment)
         while True:
             pipe.send(_attempt(execute, pipe.recv()))
     except (EOFError, OSError):

@@ -13,7 +13,7 @@ from typing import Literal
 
 from p2pfrl.build.training import trained
 from p2pfrl.build.world import World
-from p2pfrl.core.children import one_thread_each, preloaded
+from p2pfrl.core.children import imported, one_thread_each, preloaded
 from p2pfrl.core.errors import ScenarioError, ScenarioWarning
 from p2pfrl.learning.executors import Executor
 from p2pfrl.learning.growing import Growing
@@ -24,7 +24,6 @@ Count = int | Literal["auto"]
 """Number of worker processes; 1: none but this process; auto: one per core, where it pays."""
 _ROOMS = ("core", "learning", "exchange", "consensus", "scenario", "build", "catalog")
 """Rooms whose modules, as far as this process has imported them, a worker process needs."""
-_OURS = tuple(f"p2pfrl.{room}" for room in _ROOMS)
 
 
 def cores() -> int:
@@ -156,7 +155,6 @@ def _now(force: Workforce, scenario: Scenario, world: World, count: int) -> Work
 
 def _preload(world: World) -> tuple[str, ...]:
     """Return the modules that processes import before they are forked: what this one has."""
-    own = [name for name in sys.modules if name.startswith(_OURS)]
     needs_torch = "torch" in sys.modules or world.trainer.stack.traits.engine == "torch"
     has_network = world.trainer.stack.layout.dtype == "float32"
-    return (*own, "torch") if needs_torch and has_network else (*own,)
+    return (*imported(*_ROOMS), "torch") if needs_torch and has_network else imported(*_ROOMS)

@@ -434,9 +434,7 @@ def _work(
 ) -> None:
     """Compute chunks until the parent wants no more; the main function of a process."""
     try:
-        follow()
-        os.environ.clear()  # they are those of the process that forked this one
-        os.environ.update(environment)
+        follow(environment)
         gc.set_threshold(50_000, 50, 100)
         try:
             stack: Stack = pipe.recv()()
