@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from p2pfrl.core.traffic import Traffic
-from p2pfrl.core.types import COORDINATOR, LOWEST_ID, Update
+from p2pfrl.core.types import COORDINATOR, LOWEST_ID, Scores, Update
 
 T = TypeVar("T")
 _TOTALS = 6
@@ -69,6 +69,7 @@ class Entry:
         shared: the shared vector after mixing; empty for all parameters. In a projection, the
             change by mixing.
         parameters: all parameters after mixing.
+        scores: how the agent's robust rule met what it received; empty without one.
     """
 
     agent: int
@@ -83,6 +84,7 @@ class Entry:
     before: bytes
     shared: bytes
     parameters: bytes
+    scores: Scores = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,16 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """The robust aggregator of coordinator `by` met the vectors of a round."""
+
+    round: int
+    scores: Scores
+    time: int
+    by: int = COORDINATOR
+
+
+@dataclass(frozen=True, slots=True)
 class Final:
     """All parameters of an agent when its process ended."""
 
@@ -126,7 +138,7 @@ class End:
     totals: Traffic
 
 
-Item = Begin | Entry | Excused | Applied | Final | End
+Item = Begin | Entry | Excused | Applied | Judged | Final | End
 
 
 def parse(found: object) -> Item:
@@ -158,7 +170,9 @@ def _entry(found: dict[str, Any]) -> Item:
     passed = _passed(agent, *rows.pop(0)) if has_passed else None
     updates = [(_count(end), _update(agent, *row)) for *row, end in rows]
     staleness = {_count(sender): _count(tau) for sender, tau in found["staleness"]}
-    raw = [_is(found[name], bytes) for name in ("before", "shared", "parameters")]
+    before, shared, parameters = (
+        _is(found[name], bytes) for name in ("before", "shared", "parameters")
+    )
     return Entry(
         agent,
         _count(found["round"]),
@@ -169,7 +183,10 @@ def _entry(found: dict[str, Any]) -> Item:
         staleness,
         _count(found["bytes_sent"]),
         _totals(found["totals"]),
-        *raw,
+        before,
+        shared,
+        parameters,
+        _scores(found.get("scores", ())),
     )
 
 
@@ -189,6 +206,19 @@ def _applied(found: dict[str, Any]) -> Item:
     )
 
 
+def _judged(found: dict[str, Any]) -> Item:
+    return Judged(
+        _count(found["judged"]), _scores(found["scores"]), _count(found["time"]), _by(found)
+    )
+
+
+def _scores(found: Any) -> Scores:
+    return {
+        _count(sender): (_is(distance, float), _is(cosine, float))
+        for sender, distance, cosine in found
+    }
+
+
 def _by(found: dict[str, Any]) -> int:
     return _count(found.get("by", COORDINATOR), LOWEST_ID)
 
@@ -206,6 +236,7 @@ _ITEMS: dict[str, Callable[[dict[str, Any]], Item]] = {
     "agent": _entry,
     "excused": _excused,
     "applied": _applied,
+    "judged": _judged,
     "final": _final,
     "end": _end,
 }

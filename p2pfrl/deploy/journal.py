@@ -52,6 +52,7 @@ class Journal:
         rounds: agent -> rounds completed.
         returns: agent -> returns of its last 20 training episodes.
         staleness: agent -> mean staleness of what it mixed last, if it mixed anything.
+        scores: agent or coordinator -> how its robust rule met what it received last.
 
     Args:
         path: the file, to which entries are appended.
@@ -90,6 +91,7 @@ class Journal:
         self.rounds: dict[int, int] = {}
         self.returns: dict[int, list[float]] = {}
         self.staleness: dict[int, float] = {}
+        self.scores: dict[int, Scores] = {}
         self._agents = tuple(agents)
         self._incarnation = incarnation
         self._projection = Projection(seed, layout) if layout.size > LARGE else None
@@ -104,6 +106,7 @@ class Journal:
         self._lags: dict[int, Counter[int]] = {}
         self._updates: dict[int, list[list[Any]]] = {}
         self._answers: dict[int, Vector] = {}
+        self._found: Scores = {}  # of the agent whose round ends next
         self._has_begun = False
         self._first: dict[str, Any] | None = None
         self._file, self._end = _reopen(path)
@@ -139,6 +142,9 @@ class Journal:
         """Record the end of a round of `agent`, with its answers to neighbors in the round."""
         if staleness:
             self.staleness[agent] = sum(staleness.values()) / len(staleness)
+        scores, self._found = self._found, {}
+        if scores:
+            self.scores[agent] = scores
         model = self._model(agent)
         if agent in self._answers:
             before = before - self._answers.pop(agent)
@@ -148,9 +154,8 @@ class Journal:
             return
         if self._projection is not None:
             change = self._projection.change(before, after).tobytes()
-            self._write(
-                agent, round, staleness, b"", change, self._projection.parameters(model).tobytes()
-            )
+            projected = self._projection.parameters(model).tobytes()
+            self._write(agent, round, staleness, b"", change, projected, scores)
             return
         shared, parameters = after.tobytes(), model.tobytes()
         self._write(
@@ -160,6 +165,7 @@ class Journal:
             before.tobytes(),
             b"" if shared == parameters else shared,
             parameters,
+            scores,
         )
 
     def sending(self, agent: int, round: int) -> None:
@@ -196,7 +202,25 @@ class Journal:
         self._write(agent, round, None, b"", b"", row.tobytes())
 
     def judged(self, round: int, scores: Scores) -> None:
-        """Do nothing: a journal has no scores of senders."""
+        """Keep how a robust rule of an agent met what it received: its round ends right after."""
+        self._found = scores
+
+    def aggregated(self, round: int, scores: Scores, by: int) -> None:
+        """Record how the robust aggregator of coordinator `by` met what it received."""
+        self.scores[by] = scores
+        if self._keeps(round):
+            self._append({"judged": round, "scores": _rows(scores), "time": self._now(), "by": by})
+
+    def suspicion(self) -> dict[int, float]:
+        """Return agent -> distance of what it sent last, the median over those here who met it.
+
+        In units of the median distance of all that they received (consensus/suspicion.py).
+        """
+        found: dict[int, list[float]] = {}
+        for scores in self.scores.values():
+            for sender, (distance, _) in scores.items():
+                found.setdefault(sender, []).append(distance)
+        return {sender: float(np.median(values)) for sender, values in sorted(found.items())}
 
     def excused(self, round: int, participants: Sequence[int], by: int = COORDINATOR) -> None:
         """Record that coordinator `by` sent its model."""
@@ -238,6 +262,7 @@ class Journal:
         before: bytes,
         shared: bytes,
         parameters: bytes,
+        scores: Scores | None = None,
     ) -> None:
         assert self.traffic is not None
         has_entry = self._append(
@@ -253,6 +278,7 @@ class Journal:
                 "before": before,
                 "shared": shared,
                 "parameters": parameters,
+                **({"scores": _rows(scores)} if scores else {}),
             }
         )
         if has_entry:
@@ -335,6 +361,11 @@ def _added(updates: Sequence[list[Any]], staleness: Mapping[int, int], time: int
     ]
     steps = sum(row[0] for row in updates)
     return [steps, last[1], returns[-_LATEST:], last[3], passed, time]
+
+
+def _rows(scores: Scores) -> list[tuple[int, float, float]]:
+    """Return scores as an entry has them."""
+    return [(sender, distance, cosine) for sender, (distance, cosine) in scores.items()]
 
 
 def framed(packed: bytes) -> bytes:
@@ -481,4 +512,5 @@ class Notes:
         self._terms(id, epoch)
 
     def judged(self, round: int, scores: Scores) -> None:
-        """Do nothing: a journal has no scores of senders."""
+        """Record how a robust aggregator met what it received."""
+        self._journal.aggregated(round, scores, self._id)

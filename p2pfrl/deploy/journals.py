@@ -15,7 +15,7 @@ from p2pfrl.build.participants import everyone
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.traffic import Traffic
-from p2pfrl.deploy.entries import Applied, Begin, End, Entry, Excused, Final
+from p2pfrl.deploy.entries import Applied, Begin, End, Entry, Excused, Final, Judged
 from p2pfrl.deploy.journal import Reader, vector
 from p2pfrl.deploy.process import JOURNAL, SUMMARY, settings
 from p2pfrl.net.fleet import show_agents
@@ -70,7 +70,7 @@ class Life:
     begin: Begin
     offset: int
     steps: list[Step] = field(default_factory=list)
-    notes: list[Applied | Excused] = field(default_factory=list)
+    notes: list[Applied | Excused | Judged] = field(default_factory=list)
     final: dict[int, int] = field(default_factory=dict)
     totals: Traffic = field(default_factory=Traffic)
     last: int = 0
@@ -236,7 +236,10 @@ def _life(begin: Begin, before: Sequence[Life]) -> Life:
 
 
 def _add(
-    peer: Peer, life: Life, position: int, item: Entry | Excused | Applied | Final | End
+    peer: Peer,
+    life: Life,
+    position: int,
+    item: Entry | Excused | Applied | Judged | Final | End,
 ) -> None:
     if isinstance(item, Final):
         life.final[item.agent] = position
@@ -253,7 +256,7 @@ def _add(
         )
     elif not isinstance(item, End):
         life.notes.append(item)
-    if not isinstance(item, Applied):
+    if not isinstance(item, Applied | Judged):
         life.totals = item.totals
 
 

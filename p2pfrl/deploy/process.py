@@ -616,6 +616,7 @@ def _details(journal: Journal, node: Node, ids: Sequence[int]) -> dict[str, Any]
         "heard": {str(id): round for id, round in sorted(node.heard().items())},
         "down": node.mesh.down(),
         "opted_out": node.opted_out(),
+        "suspicion": {str(agent): value for agent, value in journal.suspicion().items()},
         "refusals": dict(node.mesh.refusals),
         "latest": node.stopwatch.latest(),
     }

@@ -13,8 +13,8 @@ import numpy as np
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.traffic import Traffic
-from p2pfrl.core.types import COORDINATOR, OPTED_OUT
-from p2pfrl.deploy.entries import Applied, Entry, Excused
+from p2pfrl.core.types import COORDINATOR, OPTED_OUT, Scores
+from p2pfrl.deploy.entries import Applied, Entry, Excused, Judged
 from p2pfrl.deploy.journal import vector
 from p2pfrl.deploy.journals import Life, Peer, Step, check_size
 from p2pfrl.deploy.ledgers import path_of, read_charges
@@ -179,6 +179,7 @@ class Replay:
             parts=assembly.compared,
             counts_applied=assembly.mode.has_coordinator and not assembly.mode.has_edges,
             resources=assembly.counted,
+            judges=assembly.judges,
             epsilon=_epsilon(assembly, peers) if assembly.accounted else None,
         )
         self.recorder.traffic = self._counted.traffic
@@ -202,7 +203,7 @@ class Replay:
         for step in self._steps:
             rounds[step.round][step.agent].append(step)
         absent = {agent: gaps for peer in self._peers for agent, gaps in _absences(peer).items()}
-        applied, sent = self._applied(), self._sent()
+        applied, sent, judged = self._applied(), self._sent(), self._judged()
         for round in sorted(rounds):
             if self._is_thin:
                 recorder.skip_to(round)
@@ -213,6 +214,8 @@ class Replay:
                 )
             for note in applied.get(round, ()):
                 recorder.applied(note.agent, note.tau)
+            for scores in judged.get(round, ()):
+                recorder.judged(round, scores)
             for life, totals in sent.get(round, ()):
                 self._counted.count(life, totals)
             if round == max(rounds):
@@ -251,6 +254,9 @@ class Replay:
                     if isinstance(note, Applied):
                         tell_lag = partial(recorder.applied, note.agent, note.tau)
                         events.append((note.time + life.offset, note.agent, 0, tell_lag))
+                    elif isinstance(note, Judged):
+                        judge = partial(recorder.judged, note.round, note.scores)
+                        events.append((note.time + life.offset, note.by, 0, judge))
                     else:
                         count_totals = partial(self._counted.count, life, note.totals)
                         events.append((note.time + life.offset, COORDINATOR, 0, count_totals))
@@ -298,6 +304,8 @@ class Replay:
         if not entry.is_active:
             self.recorder.sat_out(entry.agent, entry.round)
             return
+        if entry.scores:
+            self.recorder.judged(entry.round, entry.scores)
         after = vector(entry.shared, dtype) if entry.shared else parameters
         before = np.zeros_like(after) if self._is_projected else vector(entry.before, dtype)
         self.recorder.mixed(entry.agent, entry.round, entry.staleness, before, after)
@@ -311,8 +319,18 @@ class Replay:
                 for note in _kept(peer, life):
                     if isinstance(note, Applied):
                         found.setdefault(round.get(note.by, 0), []).append(note)
-                    else:
+                    elif isinstance(note, Excused):
                         round[note.by] = note.round
+        return found
+
+    def _judged(self) -> dict[int, list[Scores]]:
+        """Return by round what robust aggregators made of the updates of agents."""
+        found: dict[int, list[Scores]] = {}
+        for peer in self._peers:
+            for life in peer.lives:
+                for note in _kept(peer, life):
+                    if isinstance(note, Judged):
+                        found.setdefault(note.round, []).append(note.scores)
         return found
 
     def _sent(self) -> dict[int, list[tuple[Life, Traffic]]]:
@@ -341,8 +359,8 @@ class Replay:
         return max(1, spent // max(1, len(self._steps)))
 
 
-def _kept(peer: Peer, life: Life) -> list[Applied | Excused]:
-    """Return the notes of coordinators in a life, but for updates that a later life applied again.
+def _kept(peer: Peer, life: Life) -> list[Applied | Excused | Judged]:
+    """Return the notes of coordinators in a life, but for what a later life did again.
 
     A coordinator saves what it made of updates before its next model leaves. One that was killed
     before that sends the model again that it had saved, and what it applied after that was lost.

@@ -56,6 +56,8 @@ class Status:
         heard: agent of another process -> round of the newest message from it.
         down: agents of other processes to which no link is up.
         opted_out: agent of another process -> the rounds after which it left for good.
+        suspicion: agent -> how far what it sent last was from what robust rules here chose, in
+            units of the median distance.
         refusals: reason -> number of connections and messages that were refused.
         latest: the last frames to and from other processes, and the last local updates
             (`Stopwatch.latest`).
@@ -77,6 +79,7 @@ class Status:
     heard: Mapping[str, int] = field(default_factory=dict)
     down: tuple[int, ...] = ()
     opted_out: Mapping[str, int] = field(default_factory=dict)
+    suspicion: Mapping[str, float] = field(default_factory=dict)
     refusals: Mapping[str, int] = field(default_factory=dict)
     latest: Mapping[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
 

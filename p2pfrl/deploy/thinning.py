@@ -25,6 +25,8 @@ _REST = 1200
 """At most so many bytes has an entry beside its vectors: numbers, returns and senders."""
 _NOTE, _NOTES = 128, 64
 """Bytes of a coordinator's model, and of every update that it applies."""
+_SCORE = 24
+"""Most bytes of a sender's scores: two numbers and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,13 @@ class Thinning:
 
 def thinning_of(scenario: Scenario, layout: Layout) -> Thinning:
     """Return the thinning of the journals of all processes of a run."""
-    own = entry_bytes(layout)
-    if MODES[scenario.mode].has_coordinator:
-        own = max(own, _NOTE + _NOTES * scenario.agents)
+    mode, own = MODES[scenario.mode], entry_bytes(layout)
+    note = _NOTE + _NOTES * scenario.agents if mode.has_coordinator else 0
+    if mode.mixes and scenario.mixing.is_robust:
+        own += _SCORE * scenario.agents
+    if mode.averages and scenario.coordinator.aggregator.is_robust:
+        note += _NOTE + _SCORE * scenario.agents
+    own = max(own, note)
     limit = DEFAULT if scenario.checkpoint.journal is None else scenario.checkpoint.journal
     return Thinning(max(1, int(limit // own)), scenario.stop.rounds, scenario.evaluation.every)
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
 
 from p2pfrl.core.errors import P2PFRLError
@@ -23,6 +24,7 @@ from p2pfrl.core.types import name_of
 from p2pfrl.deploy.status import statuses
 from p2pfrl.net.fleet import parse_agents, show_agents
 from p2pfrl.results.formats import graph_from_json
+from p2pfrl.results.suspects import ALARM
 from p2pfrl.watch.agents import Agents, table
 from p2pfrl.watch.drawing import Picture, picture
 from p2pfrl.watch.journals import COLUMNS, Journals
@@ -216,7 +218,7 @@ class Deployed:
                 "round": values([_float(known.rounds.get(a)) for a in range(n)]),
                 "states": known.states(n) if single else "",
                 "byzantine": [],
-                "suspects": [],
+                "suspects": sorted(a for a, v in known.suspicion.items() if v > ALARM),
             }
         return found
 
@@ -302,6 +304,8 @@ class _Known:
         awaited: agent -> the agents and coordinators that it waits for, if any.
         down: agents whose process has ended early, or to which others have lost the link.
         ended: agents whose process has ended well.
+        suspicion: agent -> how far what it sent last was from what robust rules chose, the median
+            over processes.
         lost_by: agent -> agents of the processes whose link to it is down.
         unknown: agents of which only others know.
     """
@@ -314,6 +318,7 @@ class _Known:
     awaited: dict[int, list[int]] = field(default_factory=dict)
     down: set[int] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
+    suspicion: dict[int, float] = field(default_factory=dict)
     lost_by: dict[int, list[int]] = field(default_factory=dict)
     unknown: set[int] = field(default_factory=set)
 
@@ -326,6 +331,11 @@ class _Known:
             known._add(process)
         for process in parts.processes:
             known._add_others(process, own)
+        judged: dict[int, list[float]] = {}
+        for process in parts.processes:
+            for agent, value in (process.get("suspicion") or {}).items():
+                judged.setdefault(int(agent), []).append(float(value))
+        known.suspicion = {agent: median(values) for agent, values in judged.items()}
         return known
 
     def _add(self, process: Mapping[str, Any]) -> None:
@@ -356,6 +366,7 @@ class _Known:
             if (id := int(agent)) not in own and id >= 0:
                 self.unknown.add(id)
                 self.rounds[id] = max(self.rounds.get(id, 0), int(round))
+        self.down |= {int(id) for id in process.get("opted_out") or ()} - own
         if process.get("state") != "running":
             return
         for id in process.get("down") or ():
@@ -504,6 +515,7 @@ def _table(known: _Known) -> dict[str, Any]:
             "return": known.returns.get(agent),
             "staleness": known.staleness.get(agent),
             "bytes_sent": known.sent.get(agent),
+            **({"suspicion": known.suspicion.get(agent)} if known.suspicion else {}),
         }
         agents.last[agent] = {
             name: math.nan if value is None else float(value) for name, value in numbers.items()
