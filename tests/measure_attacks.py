@@ -1,25 +1,24 @@
 """Measures attacks against rules on CartPole.
 
 `nice python tests/measure_attacks.py` runs everything and writes docs/attacks.json after every
-cell; with names of tables, such as `central`, it measures these alone, and `--table` prints what is
+run; with names of tables, such as `central`, it measures these alone, and `--table` prints what is
 there. A number is the honest agents' mean return in the last rounds, out of 500, or their distance.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import Cell, Content, main
 
 import p2pfrl
 from p2pfrl.results.statistics import estimate
-from p2pfrl.results.versions import kernels, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "attacks.json"
@@ -204,32 +203,22 @@ def lines(table: str, found: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {rule} | {' | '.join(cells)} |"
 
 
-def main() -> None:
-    """Measure, and write what was found after every cell."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tables", nargs="*", help=f"of {', '.join(TABLES)}")
-    parser.add_argument("--out", type=Path, default=FILE, help="the file to write")
-    parser.add_argument("--table", action="store_true", help="print the tables; measure nothing")
-    options = parser.parse_args()
-    if unknown := [name for name in options.tables if name not in TABLES]:
-        parser.error(f"no table {', '.join(unknown)}")
-    tables = options.tables or list(TABLES)
-    known = json.loads(options.out.read_text()) if options.out.exists() else {"tables": {}}
-    if options.table:
-        for table in tables:
-            print(*lines(table, known["tables"][table]), sep="\n")
-        return
-    machine = {"processor": processor(), "kernels": kernels()}
-    content = {"machine": machine, "tables": known["tables"]}
-    for table in tables:
-        one = TABLES[table]
-        for rule in one.rules:
-            for attack in (name for name in one.attacks if one.has(rule, name)):
-                cell = [measure(table, rule, attack, seed) for seed in one.seeds]
-                content["tables"].setdefault(table, {}).setdefault(rule, {})[attack] = cell
-                options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-                print(f"{table}: {rule} against {attack}: {shown(cell)}", flush=True)
+def cells(table: str) -> list[Cell]:
+    """Return the cells of a table."""
+    one = TABLES[table]
+    return [
+        Cell((rule, attack), one.seeds, partial(measure, table, rule, attack))
+        for rule in one.rules
+        for attack in one.attacks
+        if one.has(rule, attack)
+    ]
+
+
+def all_lines(found: Content, names: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of some tables."""
+    for name in names:
+        yield from lines(name, found[name])
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, FILE, "tables", {name: cells(name) for name in TABLES}, all_lines)

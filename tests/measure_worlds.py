@@ -1,26 +1,26 @@
-"""Measures every world with unlike agents in four modes, three seeds each.
+"""Measures every world with unlike agents in four modes, ten seeds each.
 
 `nice python tests/measure_worlds.py` runs everything and writes docs/worlds.json after every run;
-with names of scenarios it measures only these, and `--table` prints the table of what is there.
+with names of scenarios it measures only these, with `--more` only what is not there, and `--table`
+prints the table of what is there.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import Cell, main
 
 import p2pfrl
-from p2pfrl.results.versions import kernels, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "worlds.json"
-SEEDS = (1, 2, 3)
+SEEDS = tuple(range(1, 11))
 
 
 @dataclass(frozen=True)
@@ -126,43 +126,30 @@ def shown(values: Sequence[float], digits: str) -> str:
     return f"{mean} ({low} to {high})"
 
 
-def table(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of the table: a row per world, a column per mode, mean and worst agent."""
-    yield f"| world | {' | '.join(MODES)} |"
-    yield f"|---|{'---|' * len(MODES)}"
-    for world, row in WORLDS.items():
-        rows = found.get(world, {})
-        if not all(rows.get(mode) for mode in MODES):
-            continue
-        for name, title in (("own", world), ("worst", "its worst agent")):
-            cells = [shown([run[name] for run in rows[mode]], row.digits) for mode in MODES]
-            yield f"| {title} | {' | '.join(cells)} |"
+def table(found: Mapping[str, Any], names: Sequence[str] = tuple(WORLDS)) -> Iterator[str]:
+    """Yield the lines of the table: a row per world, a column per mode, mean and worst agent.
 
-
-def main() -> None:
-    """Measure, and write what was found after every run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"scenarios: {', '.join(WORLDS)}")
-    parser.add_argument("--out", type=Path, default=FILE, help="the file to write")
-    parser.add_argument("--table", action="store_true", help="print the table and measure nothing")
-    options = parser.parse_args()
-    if options.table:
-        print(*table(json.loads(options.out.read_text())["worlds"]), sep="\n")
-        return
-    names = options.names or list(WORLDS)
-    if unknown := [name for name in names if name not in WORLDS]:
-        parser.error(f"no scenario {', '.join(unknown)}")
-    known = json.loads(options.out.read_text()) if options.out.exists() else {"worlds": {}}
-    machine = {"processor": processor(), "kernels": kernels()}
-    content = {"machine": machine, "seeds": list(SEEDS), "worlds": known["worlds"]}
+    A row rests on the seeds that all modes have.
+    """
+    yield f"| world | seeds | {' | '.join(MODES)} |"
+    yield f"|---|---|{'---|' * len(MODES)}"
     for world in names:
-        content["worlds"][world] = {mode: [] for mode in MODES}
-    for seed in SEEDS:
-        for world in names:
-            for mode in MODES:
-                content["worlds"][world][mode].append(measure(world, mode, seed))
-                options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        rows = found.get(world, {})
+        count = min(len(rows.get(mode, ())) for mode in MODES)
+        if not count:
+            continue
+        for name, first in (("own", f"{world} | {count}"), ("worst", "its worst agent | ")):
+            shows = [
+                shown([run[name] for run in rows[mode][:count]], WORLDS[world].digits)
+                for mode in MODES
+            ]
+            yield f"| {first} | {' | '.join(shows)} |"
+
+
+def cells(world: str) -> list[Cell]:
+    """Return the cells of a row."""
+    return [Cell((mode,), SEEDS, partial(measure, world, mode)) for mode in MODES]
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, FILE, "worlds", {name: cells(name) for name in WORLDS}, table)

@@ -35,15 +35,23 @@ def test_the_table_of_modes_has_the_mean_and_the_worst_agent_of_a_world() -> Non
     run = {"own": -83.46, "worst": -99.0}
     found = {"signals_ring": dict.fromkeys(MODES, [run] * len(SEEDS)), "glucose_ring": {}}
     *_, own, worst = table(found)
-    assert own.startswith("| signals_ring | -83.5 (-83.5 to -83.5) |")
-    assert worst.startswith("| its worst agent | -99.0 (-99.0 to -99.0) |")
+    assert own.startswith(f"| signals_ring | {len(SEEDS)} | -83.5 (-83.5 to -83.5) |")
+    assert worst.startswith("| its worst agent |  | -99.0 (-99.0 to -99.0) |")
+
+
+def test_a_row_rests_on_the_seeds_that_all_modes_have() -> None:
+    run, other = {"own": 1.0, "worst": 0.0}, {"own": 9.0, "worst": 9.0}
+    rows = {mode: [run] for mode in MODES} | {"central": [run, other]}
+    _, _, own, _ = table({"glucose_ring": rows})
+    assert own.startswith("| glucose_ring | 1 | 1 (1 to 1) | 1 (1 to 1) |")
 
 
 def test_the_table_of_the_page_is_that_of_the_measured_file() -> None:
     found = json.loads(FILE.read_text(encoding="utf-8"))["worlds"]
     assert found
     assert all(line in PAGE for line in table(found))
-    assert all(len(rows[mode]) == len(SEEDS) for rows in found.values() for mode in MODES)
+    counts = [{len(rows[mode]) for mode in MODES} for rows in found.values()]
+    assert all(len(own) == 1 and 3 <= min(own) <= len(SEEDS) for own in counts)
 
 
 @pytest.mark.parametrize("mode", MODES)

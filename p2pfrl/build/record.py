@@ -143,7 +143,7 @@ def compose(
         scenario.agents,
         episodes=scenario.evaluation.episodes,
         seed=scenario.seed,
-        parameters=None if _sees_several(scenario) else parameters,
+        parameters=parameters if all(make.learner.frames == 1 for make in scenario.makes) else None,
     )
     agents = _agent_columns(recorder.agent_rows, physics)
     if scenario.allocation.exponent is not None:
@@ -301,11 +301,6 @@ def _evaluation(recorder: Recorder, others: Beside | None, *, is_greedy: bool) -
         is_known = np.isfinite(others.optimum)
         found["optimum"] = _finite(others.optimum[is_known].mean()) if is_known.any() else None
     return found if is_greedy else {**found, "actions": DRAWN}
-
-
-def _sees_several(scenario: Scenario) -> bool:
-    """Return whether networks see several observations at once, so that nobody acts on one."""
-    return any(getattr(make.learner, "frame_stack", 1) > 1 for make in scenario.makes)
 
 
 def _without_end(assembly: Assembly) -> int:

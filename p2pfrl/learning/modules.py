@@ -62,6 +62,7 @@ class ModuleNetwork(Network):
         normalizer: Normalizer | None = None,
     ) -> None:
         self._cls, self._arguments = _module_class(place), (inputs, policy)
+        self._place = place
         self.policy, self.outputs, self.has_critic = policy, policy + critic, critic
         self._module = module = self._make(0)
         self._names = [name for name, values in module.named_parameters() if values.requires_grad]
@@ -95,6 +96,7 @@ class ModuleNetwork(Network):
         )
         self._check(inputs)
         self._check_again(inputs)
+        self._check_more(inputs)
 
     @override
     def start(self, rng: np.random.Generator) -> Vector:
@@ -243,6 +245,14 @@ class ModuleNetwork(Network):
         if changed:
             reason = "buffers neither travel nor are saved: make it a parameter, or leave it out"
             raise _refused(self._cls, f"forward changes the buffer {changed[0]}; {reason}")
+
+    def _check_more(self, inputs: int) -> None:
+        """Try what else a subclass needs of the module.
+
+        Raises:
+            ScenarioError: with what it does not do.
+        """
+        return
 
 
 def _equal(first: Any, second: Any) -> bool:

@@ -22,7 +22,6 @@ from p2pfrl.core.parameters import Vector, aligned_zeros
 from p2pfrl.core.rng import generator
 from p2pfrl.learning.modules import ModuleNetwork
 from p2pfrl.learning.networks import Chain
-from p2pfrl.learning.normalization import Normalizer
 
 if TYPE_CHECKING:
     import torch
@@ -45,17 +44,10 @@ class StackedModule(ModuleNetwork):
         ScenarioError: as there; or the module cannot be stacked, or a row of it depends on others.
     """
 
-    def __init__(
-        self,
-        place: str,
-        critic: bool,
-        inputs: int,
-        policy: int,
-        log_std: bool = False,
-        normalizer: Normalizer | None = None,
-    ) -> None:
-        super().__init__(place, critic, inputs, policy, log_std, normalizer)
-        key = self._cls, critic, inputs, policy
+    @override
+    def _check_more(self, inputs: int) -> None:
+        """Try whether rows are the same alone, among others and in any place."""
+        place, key = self._place, (self._cls, self.has_critic, inputs, self.policy)
         if key in _EQUAL:
             return
         try:

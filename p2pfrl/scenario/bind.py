@@ -226,8 +226,7 @@ def acting(scenario: Scenario, agent: int) -> tuple[Stack, int | None]:
     stack = _stack(scenario, world)
     make = next(make for make in scenario.makes if agent in make.agents)
     spec = next((known.spec for section, known in made if section == make.environment), None)
-    frames = getattr(make.learner, "frame_stack", 1)
-    size = None if spec is None else stacked(spec, frames).observation
+    size = None if spec is None else stacked(spec, make.learner.frames).observation
     for _, simulator in made:
         simulator.close()
     return stack, size

@@ -473,6 +473,11 @@ class Learner(ABC):
         return False
 
     @property
+    def frames(self) -> int:
+        """How many of an episode's last observations its networks see together."""
+        return 1
+
+    @property
     def gradient_steps(self) -> int | None:
         """Gradient steps of one update; None where the options do not say."""
         return None

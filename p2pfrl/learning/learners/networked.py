@@ -96,6 +96,12 @@ class Encoded(Networked):
 
     @property
     @override
+    def frames(self) -> int:
+        """Observations that networks see together."""
+        return self.frame_stack
+
+    @property
+    @override
     def encodes_images(self) -> bool:
         """Whether images pass convolutions first."""
         return self.encoder != "none"
