@@ -295,7 +295,7 @@ class Pair:
     def __init__(self, short: int = 10, wrong: str = "") -> None:
         self.possible_agents = ["a", "b"]
         self.agents: list[str] = []
-        self.short, self.wrong = short, wrong
+        self.short, self.wrong, self.is_broken = short, wrong, False
 
     def observation_space(self, agent):
         return spaces.Box(-9.0, 9.0, (2,), np.float32)
@@ -304,6 +304,8 @@ class Pair:
         return spaces.Discrete(3)
 
     def reset(self, seed=None, options=None):
+        if self.is_broken:
+            raise ConnectionError("no more episodes")
         self.agents = [*self.possible_agents]
         self.x, self.clock = np.random.default_rng(seed).uniform(-1, 1), 0
         return {name: self.seen(name) for name in self.agents}, {name: {} for name in self.agents}
@@ -314,7 +316,8 @@ class Pair:
     def step(self, actions):
         assert set(actions) == set(self.agents), actions
         self.clock += 1
-        if self.wrong == "raises" and self.clock == 3:
+        if self.wrong in ("raises", "stuck") and self.clock == 3:
+            self.is_broken = self.wrong == "stuck"
             raise ConnectionError("no more")
         self.x += 0.1 * sum(int(actions[name]) - 1 for name in self.agents)
         seen = {name: self.seen(name) for name in self.agents}

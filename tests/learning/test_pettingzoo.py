@@ -171,6 +171,21 @@ def test_errors_name_the_member_the_step_and_the_line(wrong: str, expected: str)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("wrong", ["raises", "stuck", "nan"])
+def test_with_on_error_reset_the_episode_of_all_members_ends_and_each_counts(wrong: str) -> None:
+    options = {"environment__on_error": "reset", "environment__kwargs": {"wrong": wrong}}
+    with pytest.warns(p2pfrl.ScenarioWarning) as caught:
+        record = p2pfrl.run(scenario(evaluation__episodes=0, **options))
+    assert len(caught) == 2, "once for each world"
+    assert re.match(
+        r"agent [01], update 0, step \d, .*; a new episode starts", str(caught[0].message)
+    )
+    # 36 steps of two instances; the error ends an episode in step 3, or in step 4.
+    errors = 2.0 * (36 // (4 if wrong == "nan" else 3))
+    assert record.agents["environment_errors"][-4:].tolist() == [errors] * 4
+    assert np.isfinite(record.agents["return"][-4:]).all()
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -40,6 +40,8 @@ else:
 _OLD = "as Gymnasium since 0.26; wrap an environment of the older interface"
 _EXPECTED_STEP = f"expected observation, reward, terminated, truncated, info, {_OLD}"
 _EXPECTED_RESET = f"expected observation and info, a dict, {_OLD}"
+ERRORS = "environment_errors"
+"""The measure of how often environments of an agent have failed since the run began."""
 
 
 class CopyError(Exception):

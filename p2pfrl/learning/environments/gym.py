@@ -54,6 +54,7 @@ from p2pfrl.learning.environments.base import (
     moment,
 )
 from p2pfrl.learning.environments.copies import (
+    ERRORS,
     Copies,
     CopyError,
     Separate,
@@ -84,8 +85,6 @@ else:
 
 _NOT_PHYSICS = ("_", "screen", "render")
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
-ERRORS = "environment_errors"
-"""The measure of how often environments of an agent have failed since the run began."""
 
 
 @rule

@@ -12,10 +12,11 @@ ends earlier observes zeros and gets no reward until then, whatever it does.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.causes import FOREIGN
-from p2pfrl.core.errors import AgentError, ScenarioError
+from p2pfrl.core.errors import AgentError, ScenarioError, ScenarioWarning
 from p2pfrl.core.finder import install
 from p2pfrl.core.located import Located
 from p2pfrl.core.rng import key
@@ -31,7 +32,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import show
 from p2pfrl.learning.environments import specs
 from p2pfrl.learning.environments.base import Problem, Simulator, Spec, State, Step, moment
-from p2pfrl.learning.environments.copies import View, close, reason
+from p2pfrl.learning.environments.copies import ERRORS, View, close, reason
 from p2pfrl.learning.environments.roles import Roles, UnlikeError
 from p2pfrl.learning.environments.spaces import (
     MismatchError,
@@ -73,6 +74,9 @@ class PettingZoo(Problem, Located):
         gray: whether images become gray.
         action_mask: whether the key "action_mask" of observations that are a `Dict`, or of `infos`,
             says which discrete actions are allowed.
+        on_error: what happens if the environment raises an error or returns what does not fit:
+            "stop" ends the run; "reset" ends the episode of all members without a reward, counts
+            the error in the measure `environment_errors` of each, and starts a new episode.
     """
 
     is_saved_whole: ClassVar[bool] = False
@@ -84,6 +88,7 @@ class PettingZoo(Problem, Located):
     resize: tuple[int, int] | None = None
     gray: bool = False
     action_mask: bool = False
+    on_error: Literal["stop", "reset"] = "stop"
 
     @property
     @override
@@ -106,14 +111,17 @@ class PettingZoo(Problem, Located):
         options = {
             "kwargs": self.kwargs,
             "max_steps": self.max_steps,
-            "view": (self.resize, self.gray, self.action_mask),
+            "view": (self.resize, self.gray, self.action_mask, self.on_error),
         }
         known = (self.id, specs.options(options))
         if known not in _KNOWN:
             env = self.make()
             try:
                 roles = self.roles(env)
-                spec = replace(roles.spec, max_steps=self.max_steps)
+                counted = (ERRORS,) if self.on_error == "reset" else ()
+                spec = replace(
+                    roles.spec, max_steps=self.max_steps, measures=counted, counters=counted
+                )
                 _KNOWN[known] = spec, roles.remarks(env.possible_agents)
             finally:
                 close(env, self.id)
@@ -232,8 +240,6 @@ class ZooSimulator(Simulator):
         max_steps: time limit; None: the environment's own.
     """
 
-    world = ("seen", "ended", "elapsed", "episode_return", "tick")
-
     def __init__(
         self, problem: PettingZoo, instances: int, seed: int, max_steps: int | None
     ) -> None:
@@ -243,6 +249,10 @@ class ZooSimulator(Simulator):
         self._seed = seed
         self._max_steps = max_steps
         self._members = problem.spec.members
+        self._forgives = problem.on_error == "reset"
+        self.world = ("seen", "ended", "elapsed", "episode_return", "tick")
+        self.world += ("errors",) if self._forgives else ()
+        self._noted: set[int] = set()
         self._envs: dict[int, list[Any]] = {}
         self._roles: Roles | None = None
         self._ticks: dict[int, int] = {}
@@ -261,6 +271,8 @@ class ZooSimulator(Simulator):
             "episode_return": np.zeros((b, m, k), dtype=np.float64),
             "tick": np.zeros(b, dtype=np.int64),
         }
+        if self._forgives:
+            state["errors"] = np.zeros((b, m), dtype=np.int64)
         for world, rows in self._rows(agents).items():
             if len(rows) == k:
                 self._restart(rows, world, state, (purpose, "start"))
@@ -295,14 +307,28 @@ class ZooSimulator(Simulator):
         rows = slice(None, None, k)
         seen, ended = state["seen"][rows].copy(), state["ended"][rows].copy()
         reward = np.zeros((g, m, k))
-        over = np.zeros((g, m), dtype=np.bool_)
+        over, failed = np.zeros((2, g, m), dtype=np.bool_)
         measures: dict[str, NDArray[np.float64]] = {}
         for w in range(g):
             if self.working is not None:
                 self.working(f"world {self._worlds[w]}, {self._moment(w)}")
             for j in range(m):
                 joint = action[w * k : w * k + k, j]
-                over[w, j] = self._step(w, j, joint, seen, reward, ended, measures)
+                before = seen[w, j].copy(), ended[w, j].copy()
+                try:
+                    over[w, j] = self._step(w, j, joint, seen, reward, ended, measures)
+                except AgentError as error:
+                    if not self._forgives:
+                        raise
+                    self._note(self._worlds[w], error)
+                    over[w, j] = failed[w, j] = True
+                    (seen[w, j], ended[w, j]), reward[w, j] = before, 0.0
+                    for values in measures.values():
+                        values[w, j] = np.nan
+        if self._forgives:
+            errors = state["errors"][rows] + failed
+            state["errors"] = np.repeat(errors, k, axis=0)
+            measures[ERRORS] = np.repeat(errors[..., None], k, axis=2).astype(np.float64)
         elapsed = state["elapsed"][rows] + 1
         sums = state["episode_return"][rows] + reward
         finished = over | (elapsed >= self._max_steps if self._max_steps else False)
@@ -311,7 +337,15 @@ class ZooSimulator(Simulator):
         after = seen.copy()
         for w, j in np.argwhere(finished).tolist():
             path = (*self._path[w], self._position, j)
-            after[w, j] = self._reset(self._worlds[w], j, path, self._moment(w))
+            world, now = self._worlds[w], self._moment(w)
+            try:
+                after[w, j] = self._reset(world, j, path, now)
+            except AgentError:
+                if not failed[w, j]:
+                    raise
+                close(self._envs[world][j], f"world {world}, instance {j}")
+                self._envs[world][j] = self._problem.make()
+                after[w, j] = self._reset(world, j, path, now)
         for world in self._worlds:
             self._ticks[world] += 1
         state.update(
@@ -425,6 +459,12 @@ class ZooSimulator(Simulator):
                 what = f"{call} returned of {name!r} {error}"
                 raise self._error(world, i, j, moment, what) from error
         return out
+
+    def _note(self, world: int, error: AgentError) -> None:
+        """Warn of the first error of a world."""
+        if world not in self._noted:
+            self._noted.add(world)
+            warnings.warn(f"{error}; a new episode starts", ScenarioWarning, stacklevel=2)
 
     def _moment(self, w: int) -> str:
         purpose, index = self._path[w]
