@@ -167,7 +167,10 @@ class LocalStack(Stack):
         if task.simulator is None:
             raise ScenarioError(["learner: this kind needs an environment"])
         if task.simulator.spec.members > 1:
-            reason = "this kind trains one agent after the other; it cannot act in a shared world"
+            reason = (
+                "this kind trains one agent after the other; it cannot act in a shared world, as ppo, "
+                "dqn and other learners of the package do"
+            )
             raise ScenarioError([f"learner: {reason}"])
         self.simulator = task.simulator
         self._task, self._make, self._lr, self._steps = task, make, lr, steps
