@@ -18,6 +18,7 @@ from p2pfrl.consensus.participation.base import Participation
 from p2pfrl.consensus.schedules.base import ScheduleRule
 from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
 from p2pfrl.consensus.topologies.base import Topology
+from p2pfrl.core.contract import described
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.modules import giving, is_place, place_of
 from p2pfrl.core.options import slot_of
@@ -76,7 +77,8 @@ def with_rules(scenario: Scenario, given: Rules) -> Scenario:
     for axis, value in given.items():
         if axis not in AllRules.__annotations__:
             known = ", ".join(AllRules.__annotations__)
-            raise ScenarioError([f"{axis}: expected the name of an axis: {known}"])
+            other = f"other keys are overrides: p2pfrl.load(FILE, overrides={{{axis!r}: ...}})"
+            raise ScenarioError([f"{axis}: expected the name of an axis: {known}; {other}"])
         if value is None or axis == "policy":
             continue
         section = _PLACES.get(axis, "")
@@ -94,7 +96,9 @@ def _with_policy(scenario: Scenario, policy: object) -> Scenario:
         ScenarioError: it is no class, or the learner has layers of its own alone.
     """
     if not isinstance(policy, type | str):
-        raise ScenarioError([f"policy: expected a class of torch.nn.Module, got {show(policy)}"])
+        fix = "give its class, which is made anew for every agent"
+        what = f"expected a class of torch.nn.Module, got {described(policy)}; {fix}"
+        raise ScenarioError([f"policy: {what}"])
     if not hasattr(scenario.learner, "policy") or isinstance(scenario.learner.policy, property):
         kind = kind_of("learners", scenario.learner)
         raise ScenarioError(
@@ -169,10 +173,13 @@ def _rule(owner: type, axis: str, place: str, given: object) -> object:
         ScenarioError: it is none of this axis.
     """
     value = {"kind": given} if isinstance(given, str) else given
-    if axis == "learner" and isinstance(given, type):
+    if axis == "learner" and not isinstance(given, Learner | Mapping | str):
         from p2pfrl.learning.learners.local import LocalLearner
 
-        if issubclass(given, LocalLearner):
+        if isinstance(given, LocalLearner):
+            what = f"got one {described(given)}; give its class, which is made anew for every agent"
+            raise ScenarioError([f"{place}: {what}"])
+        if isinstance(given, type) and issubclass(given, LocalLearner):
             value = {"kind": "local", "make": place_of(given)}
     if isinstance(value, type | int | float | list | tuple):
         what = f"the class {value.__name__}" if isinstance(value, type) else show(value)

@@ -10,6 +10,7 @@ import numpy as np
 import own_networks
 import processes
 import pytest
+import torch
 
 import p2pfrl
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
@@ -342,3 +343,22 @@ def test_without_the_extra_the_message_says_what_to_install() -> None:
     base = p2pfrl.load("ring_16.toml")
     with pytest.raises(ScenarioError, match=r"pip install .*\[sb3\]"):
         p2pfrl.run(base, learner=SB3())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"learner": object.__new__(local_learners.Mine)}, "learner: got one Mine; give its class"),
+        ({"policy": torch.nn.Linear(1, 1)}, "policy: expected a class of .*, got Linear; give its"),
+        (
+            {"mode": "central"},
+            r"mode: .*; other keys are overrides: .*overrides=\{'mode': \.\.\.\}",
+        ),
+    ],
+    ids=["learner", "policy", "mode"],
+)
+def test_what_run_does_not_take_is_refused_in_one_line_with_what_to_write(given, message) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        p2pfrl.run(p2pfrl.loads(PPO), **given)
+    assert re.search(message, str(caught.value)), str(caught.value)
+    assert "\n" not in str(caught.value)
