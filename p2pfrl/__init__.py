@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from p2pfrl.experiment.compare import compare
     from p2pfrl.experiment.run import resume
     from p2pfrl.experiment.run import simulate as run
+    from p2pfrl.experiment.series import load_table
     from p2pfrl.experiment.sweep import sweep
     from p2pfrl.experiment.verify import verify
     from p2pfrl.learning.corrections.base import Correction
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from p2pfrl.learning.learners.local import Local, LocalLearner
     from p2pfrl.learning.learners.sb3 import SB3
     from p2pfrl.learning.personal.base import Personal
-    from p2pfrl.results.export import table as load_table
     from p2pfrl.results.record import Record
     from p2pfrl.results.record import load as load_record
     from p2pfrl.scenario import Scenario, load, loads
@@ -103,6 +103,7 @@ _HOMES = {
     "p2pfrl.exchange.privacy.base": ("Privacy",),
     "p2pfrl.experiment.compare": ("compare",),
     "p2pfrl.experiment.run": ("resume",),
+    "p2pfrl.experiment.series": ("load_table",),
     "p2pfrl.experiment.sweep": ("sweep",),
     "p2pfrl.experiment.verify": ("verify",),
     "p2pfrl.learning.corrections.base": ("Correction",),
@@ -132,7 +133,6 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _RENAMED = {
     "load_record": ("p2pfrl.results.record", "load"),
-    "load_table": ("p2pfrl.results.export", "table"),
     "run": ("p2pfrl.experiment.run", "simulate"),
 }
 

@@ -69,7 +69,7 @@ def fuzz(
         A scenario file or name.
     """
     from p2pfrl.commands import values as settings
-    from p2pfrl.commands.runs import _below_runs
+    from p2pfrl.results.directory import new_series
 
     overrides = settings.overrides(set)
     if replay:
@@ -84,7 +84,7 @@ def fuzz(
     from p2pfrl.fuzz.campaign import campaign
 
     chosen = settings.seeds_or_one("0-999" if seeds is None and seed is None else seeds, seed)
-    folder = out or _below_runs(Path(file).stem, "fuzz")
+    folder = out or new_series(Path(file).stem, "fuzz")
     found = campaign(
         file,
         chosen,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,11 +21,11 @@ from p2pfrl.commands.arguments import (
     Width,
     whole,
 )
-from p2pfrl.core.errors import RecordError, ScenarioError
+from p2pfrl.core.errors import ScenarioError
 
 if TYPE_CHECKING:
+    from p2pfrl.experiment.series import Series
     from p2pfrl.results.listing import Listed
-    from p2pfrl.results.report import Table
 
 _COLUMNS = {
     "rounds": "round",
@@ -114,7 +113,8 @@ def show(*runs: Path, json: Json = False) -> int:
     """
     from p2pfrl.commands.arguments import show as write
     from p2pfrl.commands.summaries import columns, complete, describe
-    from p2pfrl.results.directory import REPORT
+    from p2pfrl.results.directory import REPORT, SUMMARY
+    from p2pfrl.results.files import refusing
     from p2pfrl.results.record import load
 
     if not runs:
@@ -126,7 +126,8 @@ def show(*runs: Path, json: Json = False) -> int:
         return DONE
     for place, (run, record) in enumerate(zip(runs, records, strict=True)):
         page = run / REPORT
-        lines = describe(record.summary)
+        with refusing(run / SUMMARY):
+            lines = describe(record.summary)
         if failure := record.summary.get("failure"):
             lines["failure"] = str(failure)
         lines["run directory"] = str(run)
@@ -220,72 +221,13 @@ def export(
     return DONE
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """Runs that were named.
-
-    Attributes:
-        runs: run directories.
-        folder: that of their series, if all are of one.
-        tables: those of the series.
-        labels: labels of runs of comparisons, by directory.
-    """
-
-    runs: Sequence[Path]
-    folder: Path | None = None
-    tables: Sequence[Table] = ()
-    labels: Mapping[Path, str] = field(default_factory=dict)
-
-
-def _some(runs: Sequence[Path]) -> _Runs:
-    """Return the runs in directories of runs or of series."""
-    from p2pfrl.results.directory import runs_in
+def _some(runs: Sequence[Path]) -> Series:
+    """Return the runs in directories of runs or of series, and say which are left out."""
+    from p2pfrl.experiment.series import series_of
 
     if not runs:
         raise ScenarioError(["RUN: expected at least one run directory"])
-    found: list[Path] = []
-    tables: Sequence[Table] = ()
-    labels: dict[Path, str] = {}
-    for path in runs:
-        finished, unfinished = runs_in(path)
-        for other in unfinished:
-            print(f"{other}: not finished, left out", file=sys.stderr)
-        if finished:
-            series = _series(path, finished)
-            tables, finished = series.tables, [*series.runs]
-            labels |= series.labels
-        found += finished or [path]
-    if len(runs) > 1 or found == list(runs):
-        return _Runs(found, labels=labels)
-    return _Runs(found, runs[0], tables, labels)
-
-
-def _series(folder: Path, finished: list[Path]) -> _Runs:
-    """Return the runs in a directory that are in the table of its series, with its tables.
-
-    The other runs are of earlier series there; a note names them.
-    """
-    from p2pfrl.results.directory import left_out
-
-    tables: Sequence[Table]
-    own: Sequence[Path]
-    labels: Mapping[Path, str] = {}
-    if (folder / "comparison.json").is_file():
-        from p2pfrl.experiment.compare import read_comparison
-
-        comparison, table = read_comparison(folder), "comparison.json"
-        tables, labels = comparison.tables(), comparison.labels
-        own = [*labels]
-    elif (folder / "sweep.csv").is_file():
-        from p2pfrl.experiment.sweep import read_sweep
-
-        (tables, own), table = read_sweep(folder), "sweep.csv"
-    else:
-        return _Runs(finished)
-    names = {path.name for path in own}
-    kept = [path for path in finished if path.name in names]
-    if not kept:
-        raise RecordError(f"{folder / table}: expected finished runs of this directory, got none")
-    if note := left_out(folder, own, table):
+    found = series_of(runs)
+    for note in found.notes:
         print(note, file=sys.stderr)
-    return _Runs(kept, folder, tables, labels)
+    return found

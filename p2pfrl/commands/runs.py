@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -254,14 +253,12 @@ def compare(
     grid = settings.grid(set)
     varied = {key: values for key, values in grid.items() if len(values) > 1}
     common = {key: values[0] for key, values in grid.items() if len(values) == 1}
-    if modes is None and recipes is None and not varied and len(files) == 1:
-        modes = "gossip,central,independent"
     name = Path(files[0]).stem if len(files) == 1 else "several"
-    folder = out or _below_runs(name, "compare")
+    folder = out or _new_series(name, "compare", resume=resume)
     with _resumable(folder):
         found = run_all(
             list(files),
-            settings.modes(modes) if modes else (),
+            settings.modes(modes) if modes else None,
             settings.seeds_or_one(seeds, seed),
             folder,
             recipes=settings.recipes(recipes) if recipes else (),
@@ -273,7 +270,7 @@ def compare(
             progress=None if quiet else counting(),
         )
     runs = [*found.labels]
-    _name_others(folder, runs, "comparison.json")
+    _name_others(folder, [*runs, *(folder / name for name, _ in found.failed)], "comparison.json")
     page = write(runs, folder, found.tables(), found.labels)
     if json:
         show(found.to_json(), json)
@@ -325,7 +322,7 @@ def sweep(
 
     _one_format(json, csv, latex)
     grid = settings.grid(set)
-    folder = out or _below_runs(Path(file).stem, "sweep")
+    folder = out or _new_series(Path(file).stem, "sweep", resume=resume)
     with _resumable(folder):
         found = run_all(
             file,
@@ -437,18 +434,29 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
     return DONE if verdict.is_equal else FAILED
 
 
-def _resumable(folder: Path) -> AbstractContextManager[None]:
-    """Say how to continue after an interrupt in the block."""
-    return explained(
-        f"interrupted: the same command with --out {folder} --resume keeps the runs that are complete"
-    )
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how to continue after an interrupt in the block; leave no directory without runs."""
+    again = f"the same command with --out {folder} --resume keeps the runs that are complete"
+    try:
+        with explained(f"interrupted: {again}"):
+            yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
-def _below_runs(name: str, what: str) -> Path:
-    """Make the directory of a series of runs and return its path."""
-    from p2pfrl.results.directory import new_directory
+def _new_series(name: str, what: str, *, resume: bool) -> Path:
+    """Make the directory of a new series of runs and return its path.
 
-    return new_directory(Path("runs") / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{what}")
+    Raises:
+        ScenarioError: a series is to go on, and it is not said which.
+    """
+    from p2pfrl.results.directory import new_series
+
+    if resume:
+        raise ScenarioError(["--resume: expected --out with the directory to go on in"])
+    return new_series(name, what)
 
 
 def _rich(value: RenderableType) -> None:

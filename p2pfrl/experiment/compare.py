@@ -18,27 +18,37 @@ from p2pfrl.build.modes import BUILDERS
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.experiment.comparison import Comparison
 from p2pfrl.experiment.equal import equal_members
-from p2pfrl.experiment.jobs import Execute, Finished, Job, Progress, execute, run_all
+from p2pfrl.experiment.jobs import (
+    Execute,
+    Finished,
+    Job,
+    Progress,
+    execute,
+    members_in_words,
+    run_all,
+)
 from p2pfrl.experiment.measures import Cell, Rows, score_of, tabulate
-from p2pfrl.experiment.members import Member, members
+from p2pfrl.experiment.members import SEEDS, Member, members
 from p2pfrl.results.aggregates import Outcomes, Standing, normalized, standings
-from p2pfrl.results.directory import reserved_for_series
+from p2pfrl.results.directory import new_series, reserved_for_series
 from p2pfrl.results.files import read_bytes, refusing, write_bytes
 from p2pfrl.results.record import load
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.sections import Scenario
 
+MODES = ("gossip", "central", "independent")
+"""Modes in which one file is compared, if nothing is said."""
 _NUMBER = re.compile(r"(\d+(?:,\d{3})*(?:\.\d+)?)")
 _TARGETS = ("time_to_target.rounds", "time_to_target.bytes", "time_to_target.virtual_seconds")
 
 
 def compare(
     scenario: str | Path | Sequence[str | Path],
-    modes: Sequence[str],
-    seeds: Sequence[int],
-    out: Path | str,
+    modes: str | Sequence[str] | None = None,
+    seeds: Sequence[int] = SEEDS,
+    out: Path | str | None = None,
     *,
-    recipes: Sequence[str] = (),
+    recipes: str | Sequence[str] = (),
     settings: Mapping[str, Sequence[object]] | None = None,
     overrides: Mapping[str, object] | None = None,
     jobs: int = 1,
@@ -57,10 +67,11 @@ def compare(
 
     Args:
         scenario: file or name, or several.
-        modes: the others are compared with the first; none for the mode that each file or recipe
-            has.
+        modes: the others are compared with the first; () for the mode that each file or recipe has.
+            By default one file without recipes and settings is compared in `MODES`, and all else in
+            the modes that it has.
         seeds: at least one; the same for every member.
-        out: folder of the run directories.
+        out: folder of the run directories; by default a new one below `runs`.
         recipes: names of recipes that take the place of the one that a file extends. Their keys win
             over those of the file, but for topology, learner and environment.
         settings: several values by dotted key, such as {"learner.lr": [1e-3, 3e-4]}.
@@ -72,14 +83,20 @@ def compare(
         progress: called after every run.
 
     Raises:
-        P2PFRLError: every run has failed, or two members are the same.
-        ScenarioError: no member is valid.
+        P2PFRLError: every run has failed.
+        ScenarioError: no member is valid, or two members are the same.
     """
     if not len(seeds) or len(set(seeds)) != len(seeds):
-        raise P2PFRLError("--seeds: expected different seeds, as 0-4 or 1,2,3")
+        raise ScenarioError([f"seeds: expected different seeds, at least one, got {[*seeds]}"])
     files = [scenario] if isinstance(scenario, str | Path) else [*scenario]
-    found = members(files, modes, recipes, settings, overrides)
-    seeds, folder = [int(seed) for seed in seeds], Path(out)
+    some = [recipes] if isinstance(recipes, str) else [*recipes]
+    if modes is None:
+        modes = () if some or settings or len(files) > 1 else MODES
+    found = members(files, [modes] if isinstance(modes, str) else modes, some, settings, overrides)
+    seeds = [int(seed) for seed in seeds]
+    if out is None:
+        out = new_series(Path(files[0]).stem if len(files) == 1 else "several", "compare")
+    folder = Path(out)
     planned = {
         (member.label, seed): Job(
             member.scenario,
@@ -119,27 +136,36 @@ def _refuse_twins(found: Sequence[Member], planned: Mapping[tuple[str, int], Job
     """Refuse members that are the same scenario, which no comparison tells apart.
 
     Raises:
-        P2PFRLError: two are.
-        ScenarioError: none is valid; every one is named.
+        ScenarioError: two are, or none is valid; every reason once.
     """
     seed = next(iter(planned))[1]
     scenarios: list[tuple[str, Scenario]] = []
-    problems: list[str] = []
+    problems: dict[str, list[str]] = {}
     for member in found:
         try:
             scenario = replace(planned[member.label, seed].load(), name="any")
         except ScenarioError as error:
-            start = "" if len(found) == 1 else f"{member.label}: "
-            problems += [f"{start}{problem}" for problem in error.problems]
+            for problem in error.problems:
+                problems.setdefault(problem, []).append(member.label)
             continue
         for label, other in scenarios:
             if scenario == other:
-                raise P2PFRLError(
-                    f"{label} and {member.label}: expected different scenarios, got the same twice"
+                raise ScenarioError(
+                    [
+                        f"{label} and {member.label}: expected different scenarios, got the same twice"
+                    ]
                 )
         scenarios.append((member.label, scenario))
     if not scenarios:
-        raise ScenarioError(problems)
+        labels = [member.label for member in found]
+        raise ScenarioError(
+            [
+                f"{who}: {problem}"
+                if (who := members_in_words(own, labels)) not in ("", "all")
+                else problem
+                for problem, own in problems.items()
+            ]
+        )
 
 
 def read_comparison(folder: Path) -> Comparison:

@@ -23,10 +23,12 @@ _AGAINST = (
 )
 _LEFT_OUT = "These have failed, and no number here knows of them."
 _COLUMNS = (
-    *("measure", "mode", "defined", "mean", "low", "high"),
+    *("measure", "member", "defined", "mean", "low", "high"),
     *("difference", "difference_low", "difference_high", "improvement", "p_value"),
+    *("bootstrap_low", "bootstrap_high", "iqm", "iqm_low", "iqm_high"),
+    *("probability", "probability_low", "probability_high"),
 )
-"""Columns of comparison.csv."""
+"""Columns of comparison.csv; those of the bootstrap are of the score alone."""
 _FEW = f"Intervals and p-values need at least {MIN_SEEDS} seeds."
 
 
@@ -71,7 +73,7 @@ class Comparison:
     def columns(self) -> dict[str, list[Any]]:
         """Return the table as columns, a row per measure and member: `pandas.DataFrame(...)`.
 
-        The columns are those of comparison.csv, and `measure.name` stays as it is there.
+        The columns are those of comparison.csv.
         """
         rows = [*self._numbers()]
         return {name: [row.get(name) for row in rows] for name in _COLUMNS}
@@ -142,11 +144,14 @@ class Comparison:
         }
 
     def _numbers(self) -> Iterator[dict[str, Any]]:
+        ranked = score_of(self.rows)
+        standings = {one.label: one for one in self.standings}
         for measure, cells in self.rows:
+            is_score = ranked is not None and measure is ranked[0]
             for label, cell in zip(self.members, cells, strict=True):
                 row: dict[str, Any] = {
                     "measure": measure.title,
-                    "mode": label,
+                    "member": label,
                     "defined": cell.mean.count,
                     "mean": cell.mean.mean,
                     "low": cell.mean.low,
@@ -160,7 +165,7 @@ class Comparison:
                         "difference_low": own.low,
                         "difference_high": own.high,
                     }
-                yield row
+                yield row | (_bootstrapped(standings[label]) if is_score else {})
 
     def tables(self) -> tuple[Table, ...]:
         """Return tables of aggregates, values, paired differences, and what else differs."""
@@ -213,6 +218,15 @@ class Comparison:
     def to_rich(self) -> ForTerminal:
         """Return the tables for a terminal."""
         return ForTerminal(self.tables())
+
+
+def _bootstrapped(one: Standing) -> dict[str, float]:
+    """Return the aggregates of a member over its runs, with their bootstrap intervals."""
+    found = {"bootstrap_low": one.mean.low, "bootstrap_high": one.mean.high}
+    for name, value in (("iqm", one.iqm), ("probability", one.improvement)):
+        if value is not None:
+            found |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+    return found
 
 
 def _standing(one: Standing) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.tables import leaves
 from p2pfrl.core.wording import did_you_mean, show
 from p2pfrl.scenario.find import recipes as known_recipes
 from p2pfrl.scenario.layers import read
 
+SEEDS: Sequence[int] = range(5)
+"""Seeds of a series of runs, if nothing is said."""
 _OF_FILE = ("topology", "learner", "environment")
 """Sections of a recipe that give way to those of the file: who learns what, and who is near."""
 
@@ -69,24 +71,18 @@ def members(
     settings = settings or {}
     for what, values in (("files", files), ("modes", modes), ("recipes", recipes)):
         if len({str(value) for value in values}) != len(values):
-            option = "compare" if what == "files" else f"--{what}"
-            raise P2PFRLError(f"{option}: expected different {what}, one of them is given twice")
+            raise ScenarioError([f"{what}: expected different {what}, one of them is given twice"])
     if not files:
-        raise P2PFRLError("compare: expected at least one scenario file or name")
+        raise ScenarioError(["files: expected at least one scenario file or name"])
     known = known_recipes()
     for name in recipes:
         if name not in known:
             raise ScenarioError(
-                [f"--recipes: there is no recipe {show(name)}{did_you_mean(name, known)}"]
+                [f"recipes: there is no recipe {show(name)}{did_you_mean(name, known)}"]
             )
     names = dict(zip(map(str, files), _shortest([Path(str(file)) for file in files]), strict=True))
     words = dict(zip(settings, last_words([*settings]), strict=True))
-    points = [
-        dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())
-    ]
-    if not points:
-        empty = next(key for key, values in settings.items() if not len(values))
-        raise P2PFRLError(f"settings: {empty}: expected at least one value")
+    points = grid(settings)
     found = []
     some_recipes: Sequence[str | None] = recipes or (None,)
     some_modes: Sequence[str | None] = modes or (None,)
@@ -108,6 +104,25 @@ def members(
             label = algorithm or (names[file] if len(files) > 1 else recipe or mode or names[file])
         found.append(Member(label, task, algorithm, file, given, _folder(label)))
     return tuple(found)
+
+
+def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], ...]:
+    """Return every combination of values; the last key varies fastest.
+
+    >>> grid({"learner.hidden": [[8], [16, 16]], "agents": [4]})
+    ({'learner.hidden': [8], 'agents': 4}, {'learner.hidden': [16, 16], 'agents': 4})
+
+    Raises:
+        ScenarioError: the values of a key are no list, or none.
+    """
+    for key, values in settings.items():
+        if isinstance(values, str | Mapping) or not hasattr(values, "__len__"):
+            raise ScenarioError([f"settings: {key}: expected a list of values, got {values!r}"])
+        if not len(values):
+            raise ScenarioError([f"settings: {key}: expected at least one value"])
+    return tuple(
+        dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())
+    )
 
 
 def _of_recipe(recipe: str, file: str, given: Mapping[str, object]) -> dict[str, object]:

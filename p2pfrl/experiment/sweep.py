@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -31,9 +30,9 @@ from p2pfrl.experiment.jobs import (
     run_all,
     slug,
 )
-from p2pfrl.experiment.members import last_words
+from p2pfrl.experiment.members import SEEDS, grid, last_words
 from p2pfrl.results.aggregates import Outcomes, standings
-from p2pfrl.results.directory import SUMMARY, reserved_for_series
+from p2pfrl.results.directory import SUMMARY, new_series, reserved_for_series
 from p2pfrl.results.files import decode_csv, encode_rows, read_bytes, refusing, write_bytes
 from p2pfrl.results.numbers import dig, interval, number, size
 from p2pfrl.results.record import load_summary
@@ -109,22 +108,6 @@ class Sweep:
         return {name: [row.get(name) for row in self.rows] for name in names}
 
 
-def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], ...]:
-    """Return every combination of values; the last key varies fastest.
-
-    >>> grid({"learner.hidden": [[8], [16, 16]], "agents": [4]})
-    ({'learner.hidden': [8], 'agents': 4}, {'learner.hidden': [16, 16], 'agents': 4})
-    """
-    for key, values in settings.items():
-        if isinstance(values, str | Mapping):
-            raise P2PFRLError(f"settings: {key}: expected a list of values, got {values!r}")
-        if not len(values):
-            raise P2PFRLError(f"settings: {key}: expected at least one value")
-    return tuple(
-        dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())
-    )
-
-
 def point_in_words(point: Mapping[str, object]) -> str:
     """Return settings as a label.
 
@@ -156,8 +139,8 @@ def plan(
 def sweep(
     scenario: str | Path,
     settings: Mapping[str, Sequence[object]],
-    seeds: Sequence[int],
-    out: Path | str,
+    seeds: Sequence[int] = SEEDS,
+    out: Path | str | None = None,
     *,
     jobs: int = 1,
     resume: bool = False,
@@ -174,7 +157,7 @@ def sweep(
         scenario: file or name.
         settings: values by dotted key, such as {"learner.lr": [1e-3, 3e-4]}; may be empty.
         seeds: seeds of the runs at every point of the grid.
-        out: folder of the run directories and `sweep.csv`.
+        out: folder of the run directories and `sweep.csv`; by default a new one below `runs`.
         jobs: number of processes.
         resume: whether to keep complete runs of the same scenario in `out`.
         overwrite: whether to repeat finished runs.
@@ -183,7 +166,8 @@ def sweep(
     """
     if not len(seeds):
         raise P2PFRLError("seeds: expected at least one seed, such as range(10)")
-    seeds, folder = [int(seed) for seed in seeds], Path(out)
+    seeds = [int(seed) for seed in seeds]
+    folder = new_series(Path(scenario).stem, "sweep") if out is None else Path(out)
     planned = plan(str(scenario), settings, seeds, folder)
     table = _GrowingTable(folder / "sweep.csv", planned, (*settings, "seed", "state", "directory"))
     runs = [job for _, job in planned]
@@ -381,8 +365,8 @@ def aggregates(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[
     return ()
 
 
-def read_sweep(folder: Path) -> tuple[tuple[Table, ...], tuple[Path, ...]]:
-    """Return the tables and the finished runs of the sweep in a directory, from its `sweep.csv`.
+def read_sweep(folder: Path) -> tuple[tuple[Table, ...], tuple[Path, ...], tuple[Path, ...]]:
+    """Return the tables, the finished and the failed runs of the sweep in a directory.
 
     The directory may have been moved, so only the names of the runs are read.
 
@@ -394,9 +378,10 @@ def read_sweep(folder: Path) -> tuple[tuple[Table, ...], tuple[Path, ...]]:
     with refusing(path):
         rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
         keys = list(rows[0])[: list(rows[0]).index("seed")] if rows else []
-        done = [row for row in rows if not _has_failed(row)]
-        runs = tuple(folder / Path(row["directory"]).name for row in done)
-        return _tables(keys, rows), runs
+        runs: dict[bool, list[Path]] = {False: [], True: []}
+        for row in rows:
+            runs[_has_failed(row)].append(folder / Path(row["directory"]).name)
+        return _tables(keys, rows), tuple(runs[False]), tuple(runs[True])
 
 
 def _value(row: Mapping[str, Any], column: str) -> float:

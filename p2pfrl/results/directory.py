@@ -13,6 +13,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from enum import Enum
 from itertools import chain
 from pathlib import Path
@@ -101,8 +102,10 @@ def reserved(folder: Path, *, overwrite: bool = False, resuming: bool = False) -
         RecordError: it cannot be written.
     """
 
-    def check() -> None:
+    def check(*, has_lock: bool = False) -> None:
         found = content_of(folder)
+        if found is Content.UNFINISHED and not has_lock and (user := user_of(folder)):
+            raise ScenarioError([_in_use(folder, user)])
         if found is Content.OTHER:
             raise ScenarioError([f"{folder}: {_foreign(_names(folder))}"])
         if found is Content.NOTHING or overwrite or (resuming and found is Content.UNFINISHED):
@@ -114,7 +117,7 @@ def reserved(folder: Path, *, overwrite: bool = False, resuming: bool = False) -
 
     check()
     with _locked(folder):
-        check()
+        check(has_lock=True)
         yield
 
 
@@ -265,6 +268,16 @@ def new_directory(base: Path) -> Path:
         raise RecordError(f"{path}: cannot be made: {error.strerror}") from error
 
 
+def new_series(name: str, what: str) -> Path:
+    """Make the directory of a new series of runs below `runs`, and return its path.
+
+    Args:
+        name: of the scenario.
+        what: the kind of the series, such as "sweep".
+    """
+    return new_directory(Path("runs") / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{what}")
+
+
 def clear(folder: Path) -> None:
     """Remove a run from a directory. Files that are not of a run stay.
 
@@ -403,6 +416,10 @@ def _head(path: Path) -> bytes:
         return b""
 
 
+def _in_use(folder: Path, user: str) -> str:
+    return f"{folder}: is in use by {user}; wait for its end, or give another --out"
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a directory in the block. The system releases it if the process dies."""
@@ -412,9 +429,7 @@ def _locked(folder: Path) -> Iterator[None]:
         lock = _lock(path)
     except BlockingIOError as error:
         user = _head(path).decode(errors="replace").strip() or "another process"
-        raise ScenarioError(
-            [f"{folder}: is in use by {user}; wait for its end, or give another --out"]
-        ) from error
+        raise ScenarioError([_in_use(folder, user)]) from error
     except OSError as error:
         raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.errors import P2PFRLError, RecordError
+from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.finder import install
 from p2pfrl.core.tables import leaves
 from p2pfrl.results.groups import scenario_keys
@@ -86,7 +86,7 @@ def table(directories: Sequence[Path | str], name: str = "rounds") -> Columns:
         P2PFRLError: there is no such table.
     """
     if name not in TABLES:
-        raise P2PFRLError(f"--table: expected one of {', '.join(TABLES)}, got {name!r}")
+        raise ScenarioError([f"table: expected one of {', '.join(TABLES)}, got {name!r}"])
     parts: list[Columns] = []
     for directory in directories:
         record = load(directory)

@@ -81,9 +81,16 @@ def refusing(path: Path) -> Iterator[None]:
         csv.Error,
         RecursionError,
     ) as error:
-        raise RecordError(
-            f"{path}: damaged or not a p2pfrl record: {type(error).__name__}: {error}"
-        ) from error
+        raise RecordError(f"{path}: damaged or not a p2pfrl record: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """Return an error of parsing in words."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    if isinstance(error, ValueError | csv.Error) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def plain(value: Any) -> Any:

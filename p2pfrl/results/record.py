@@ -335,8 +335,14 @@ def load_summary(directory: Path | str) -> dict[str, Any]:
     content = read_bytes(path)
     with refusing(path):
         summary = json.loads(content)
-        if summary["format"] != FORMAT:
-            raise ValueError(f"format {summary['format']!r}, expected {FORMAT!r}")
+        if not isinstance(summary, dict):
+            raise ValueError(f"expected a table, got a {type(summary).__name__}")
+        if (found := summary.get("format")) != FORMAT:
+            if found is None or not str(found).startswith(FORMAT.rpartition("-")[0]):
+                raise ValueError(f"its format is {found!r}, expected {FORMAT!r}")
+            raise RecordError(
+                f"{path}: written by another version of p2pfrl, in the format {found!r}; this one reads {FORMAT!r}"
+            )
         for path_in_file, value in walk(summary):
             is_large = isinstance(value, int) and abs(value) >= _MOST
             if is_large or (isinstance(value, float) and not math.isfinite(value)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,10 @@ from p2pfrl.results.record import EVALUATION, OWN_COLUMNS, PHYSICS
 from p2pfrl.results.report import Table
 from p2pfrl.results.statistics import MIN_SEEDS
 
+_POWER = re.compile(r"(-?\d(?:\.\d+)?)e([+-]?\d+)\b")
+"""A number such as 1.8e-16."""
+_IS_NUMBER = re.compile(r"-?\d|-$")
+_NO_LABEL = re.compile(r"[^a-z0-9]+")
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
@@ -44,7 +49,8 @@ def encode_latex(tables: Sequence[Table]) -> bytes:
     <BLANKLINE>
     \begin{table}
     \caption{Returns. Means over 5 seeds.}
-    \begin{tabular}{ll}
+    \label{tab:returns}
+    \begin{tabular}{lr}
     \toprule
      & lr\_0 \\
     \midrule
@@ -59,7 +65,8 @@ def encode_latex(tables: Sequence[Table]) -> bytes:
         parts += [
             r"\begin{table}",
             rf"\caption{{{_escape(f'{table.title}. {table.caption}'.strip())}}}",
-            rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
+            rf"\label{{tab:{_NO_LABEL.sub('-', table.title.lower()).strip('-')}}}",
+            rf"\begin{{tabular}}{{{_alignment(table)}}}",
             r"\toprule",
             _line(table.header),
             r"\midrule",
@@ -69,6 +76,14 @@ def encode_latex(tables: Sequence[Table]) -> bytes:
             "\\end{table}\n",
         ]
     return "\n".join(parts).encode()
+
+
+def _alignment(table: Table) -> str:
+    """Return a letter per column: numbers to the right, words to the left."""
+    return "".join(
+        "r" if all(_IS_NUMBER.match(str(cell)) for cell in column) else "l"
+        for column in zip(*table.rows, strict=True)
+    ) or "l" * len(table.header)
 
 
 def standings_table(found: Sequence[Standing], score: str, tasks: Sequence[str] = ()) -> Table:
@@ -180,7 +195,12 @@ def _lines(table: Table) -> str:
 
 
 def _line(cells: Sequence[Any]) -> str:
-    return f"{' & '.join(_escape(str(cell)) for cell in cells)} \\\\"
+    shown = (_POWER.sub(_power, _escape(str(cell))) for cell in cells)
+    return f"{' & '.join(shown)} \\\\"
+
+
+def _power(number: re.Match[str]) -> str:
+    return rf"${number[1]}\cdot10^{{{int(number[2])}}}$"
 
 
 def _escape(text: str) -> str:

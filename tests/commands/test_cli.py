@@ -447,7 +447,7 @@ def test_the_directory_of_a_series_has_tables_and_a_report(file, capsys, monkeyp
     assert main(["compare", file, *words, "--modes", "gossip,central", "--out", "c"]) == 0
     rows = list(csv.DictReader(Path("c/comparison.csv").read_text().splitlines()))
     errors = [row for row in rows if row["measure"] == "error at the end"]
-    assert [row["mode"] for row in errors] == ["gossip", "central"]
+    assert [row["member"] for row in errors] == ["gossip", "central"]
     assert float(errors[1]["low"]) < float(errors[1]["mean"]) < float(errors[1]["high"])
     assert r"\caption{Against gossip." in Path("c/comparison.tex").read_text()
     for folder, heading in (("s", "Settings"), ("c", "Comparison")):

@@ -83,5 +83,5 @@ def test_twins_and_invalid_members_are_refused_by_name(tmp_path: Path) -> None:
         members([])
     with pytest.raises(P2PFRLError, match="agents: expected at least one value"):
         members([file], settings={"agents": []})
-    with pytest.raises(P2PFRLError, match="compare: expected different files"):
+    with pytest.raises(P2PFRLError, match="files: expected different files"):
         members([file, file])
