@@ -41,6 +41,7 @@ BENCHMARKS: dict[str, str] = {
     "evaluation_vs_3_rounds_n1024": "whole:evaluation",
     "kilobytes_per_agent_d4675": "whole:memory",
     "ring_16_vs_import_torch": "whole:command",
+    "workers_2_vs_1_n1024": "workers:bench",
 }
 """Name -> module and function that measure it."""
 

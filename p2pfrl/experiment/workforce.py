@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +16,8 @@ from p2pfrl.core.children import imported, one_thread_each, preloaded
 from p2pfrl.core.errors import ScenarioError, ScenarioWarning
 from p2pfrl.learning.executors import Executor
 from p2pfrl.learning.growing import Growing
+from p2pfrl.learning.learners.base import Stack
+from p2pfrl.learning.trainer import Trainer
 from p2pfrl.learning.workers import Greeting, Shapes, Workers, WorkersError
 from p2pfrl.scenario import Scenario
 
@@ -118,7 +119,7 @@ def _growing(force: Workforce, scenario: Scenario, world: World, most: int) -> E
         from multiprocessing import forkserver
 
         with one_thread_each():
-            preloaded(_preload(world))
+            preloaded(_preload(world.trainer.stack))
             forkserver.ensure_running()
 
     def grow() -> Executor | None:
@@ -134,17 +135,8 @@ def _growing(force: Workforce, scenario: Scenario, world: World, most: int) -> E
 
 def _now(force: Workforce, scenario: Scenario, world: World, count: int) -> Workers | None:
     """Start processes; return None, and say why, if they cannot train."""
-    trainer, traits = world.trainer, world.trainer.stack.traits
     try:
-        shapes = Shapes.of(traits.chunk, traits.members, trainer.parameters, trainer.state)
-        workers = Workers(
-            partial(trained, scenario),
-            Greeting.of(trainer.stack),
-            shapes,
-            count,
-            preload=_preload(world),
-            note=force.say,
-        )
+        workers = workers_of(world.trainer, partial(trained, scenario), count, force.say)
         workers.start()
     except WorkersError as error:
         force.say(f"{error}: training goes on in this process alone")
@@ -153,8 +145,38 @@ def _now(force: Workforce, scenario: Scenario, world: World, count: int) -> Work
     return workers
 
 
-def _preload(world: World) -> tuple[str, ...]:
+def workers_of(
+    trainer: Trainer,
+    make: Callable[[], Stack],
+    count: int,
+    note: Callable[[str], None] = lambda text: None,
+) -> Workers:
+    """Return processes for the updates of a trainer, which have not started.
+
+    Args:
+        trainer: whose.
+        make: makes its learner in another process.
+        count: number of processes.
+        note: called with a sentence on a process that died.
+
+    Raises:
+        WorkersError: its arrays cannot be shared.
+    """
+    stack, traits = trainer.stack, trainer.stack.traits
+    shapes = Shapes.of(traits.chunk, traits.members, trainer.parameters, trainer.state)
+    return Workers(
+        make,
+        Greeting.of(stack),
+        shapes,
+        count,
+        chunks=-(-len(trainer.agents) // shapes.rows),
+        preload=_preload(stack),
+        note=note,
+    )
+
+
+def _preload(stack: Stack) -> tuple[str, ...]:
     """Return the modules that processes import before they are forked: what this one has."""
-    needs_torch = "torch" in sys.modules or world.trainer.stack.traits.engine == "torch"
-    has_network = world.trainer.stack.layout.dtype == "float32"
-    return (*imported(*_ROOMS), "torch") if needs_torch and has_network else imported(*_ROOMS)
+    traits = stack.traits
+    needs_torch = traits.layout.dtype == "float32" and traits.engine != "native"
+    return (*imported(*_ROOMS), "torch") if needs_torch else imported(*_ROOMS)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from p2pfrl.learning.learners.base import Batch, Outcome
+from p2pfrl.core.parameters import Vector
+from p2pfrl.learning.learners.base import Batch, Outcome, State
 
 
 class LostChunkError(Exception):
@@ -29,6 +30,12 @@ class Executor(Protocol):
 
     def has_room(self) -> bool:
         """Whether a chunk that is submitted now would be computed while this process goes on."""
+
+    def space(self, agents: int, /) -> tuple[Vector, State] | None:
+        """Return arrays for the parameters and state of the next chunk, if it has its own.
+
+        It may wait until there is room.
+        """
 
     def submit(self, batch: Batch, /) -> Any:
         """Take a chunk and return its handle. It may wait until there is room.
@@ -60,6 +67,9 @@ class InThisThread:
     def has_room(self) -> bool:
         """No: nothing else goes on meanwhile."""
         return False
+
+    def space(self, agents: int) -> None:
+        """Return None: it has no arrays of its own."""
 
     def submit(self, batch: Batch) -> Outcome:
         """Compute the chunk; its outcome is its own handle."""

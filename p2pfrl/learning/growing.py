@@ -6,8 +6,9 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+from p2pfrl.core.parameters import Vector
 from p2pfrl.learning.executors import Executor
-from p2pfrl.learning.learners.base import Batch, Outcome
+from p2pfrl.learning.learners.base import Batch, Outcome, State
 
 AFTER = 3.0
 """Seconds of training here after which processes start. To start them takes about as long."""
@@ -54,11 +55,15 @@ class Growing:
         """Whether a chunk would be computed beside this process."""
         return self._elsewhere is not None and self._elsewhere.has_room()
 
-    def submit(self, batch: Batch) -> Any:
-        """Take a chunk; compute it now while there is nothing else that does."""
+    def space(self, agents: int) -> tuple[Vector, State] | None:
+        """Return arrays for the next chunk, if it is to be computed elsewhere."""
         if self._elsewhere is None and self._pays():
             self._elsewhere = self._grow()
             self._stays = self._elsewhere is None
+        return None if self._elsewhere is None else self._elsewhere.space(agents)
+
+    def submit(self, batch: Batch) -> Any:
+        """Take a chunk; compute it now while there is nothing else that does."""
         if self._elsewhere is not None:
             return self._elsewhere.submit(batch)
         start = perf_counter()

@@ -622,13 +622,21 @@ class Trainer:
     def _gather(self, chunk: Sequence[int]) -> Batch:
         """Return the inputs of `chunk` as they were when each update started, as copies."""
         rows: NDArray[np.intp] = np.array([self._rows[agent] for agent in chunk], dtype=np.intp)
-        parameters = aligned_zeros((len(chunk), self.stack.layout.stride), self.stack.layout.dtype)
-        np.take(self.parameters, rows, axis=0, out=parameters)
+        space = self.executor.space(len(chunk))
+        if space is None:
+            parameters = aligned_zeros(
+                (len(chunk), self.stack.layout.stride), self.stack.layout.dtype
+            )
+            state = {name: values[rows] for name, values in self.state.items()}
+        else:
+            parameters, state = space
+            for name, values in self.state.items():
+                np.take(values, rows, axis=0, out=state[name], mode="clip")
+        np.take(self.parameters, rows, axis=0, out=parameters, mode="clip")  # "raise" copies twice
         for position, agent in enumerate(chunk):
             frozen = self._request(agent).frozen
             if frozen is not None:
                 parameters[position] = frozen
-        state = {name: values[rows] for name, values in self.state.items()}
         for position, agent in enumerate(chunk):
             for name, values in self._request(agent).held.items():
                 state[name][position] = values

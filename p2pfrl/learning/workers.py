@@ -1,8 +1,10 @@
 """Worker processes: they compute chunks of agents on other cores of this machine.
 
-A process makes the learner for itself and keeps nothing between two chunks. Arrays travel in shared
-memory: each process has two places, one that it computes on and one that waits. Pipes carry ids and
-the short results. A process that dies is replaced, and its chunks are computed again.
+A process makes the learner for itself and keeps nothing between two chunks. Arrays stay in shared
+memory: a chunk is gathered in one of its places, computed there, and read there until the last of
+its agents ends its update. A process has two chunks at most, one that it computes and one that
+waits. Pipes carry ids and the short results. A process that dies is replaced, and its chunks are
+computed again.
 
 Nothing waits for a process without noticing its death. A process that is told to end, or whose
 parent dies, ends at once.
@@ -15,10 +17,11 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from ctypes import Array, c_ubyte
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.heap import Arena
 from time import monotonic
+from weakref import finalize
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -30,15 +33,16 @@ from p2pfrl.core.parameters import ALIGNMENT, Vector, aligned_zeros
 from p2pfrl.learning.executors import LostChunkError
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
 
-_PLACES = 2
+_EACH = 2
+"""Chunks that a process has at most."""
 _MOST_BYTES = 2**28
 """Bytes of a place at most, if one agent has no more."""
+_MOST_LENT = 2**31
+"""Bytes of places at most whose results are read where they are; others are copied."""
 _PATIENCE = 120.0
 """Seconds in which a process has to start."""
 _MOST_DEATHS = 8
 """Processes that are replaced in a run; later ones are not."""
-
-Memory = Array[c_ubyte]
 
 
 class WorkersError(Exception):
@@ -77,18 +81,20 @@ class Shapes:
     @property
     def size(self) -> int:
         """Bytes of a place for `rows` agents."""
-        return ALIGNMENT + sum(self._size(index, self.rows) for index in range(len(self.arrays)))
+        return sum(self._size(index, self.rows) for index in range(len(self.arrays)))
 
     def _size(self, index: int, rows: int) -> int:
         _, shape, dtype = self.arrays[index]
         size = rows * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         return -(-size // ALIGNMENT) * ALIGNMENT
 
-    def views(self, memory: Memory, rows: int) -> tuple[Vector, State]:
-        """Return parameters and state of the first `rows` agents, each aligned."""
-        whole = np.frombuffer(memoryview(memory).cast("B"), dtype=np.uint8)
-        start = -whole.ctypes.data % ALIGNMENT
-        state: State = {}
+    def views(self, arena: Arena, place: int, rows: int) -> tuple[Vector, State]:
+        """Return parameters and state of the first `rows` agents of a place, each aligned.
+
+        All are views of one array, `parameters.base`.
+        """
+        whole = np.frombuffer(arena.buffer, np.uint8, self.size, place * self.size)
+        start, state = 0, State()
         for index, (name, shape, dtype) in enumerate(self.arrays):
             size = rows * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
             state[name] = whole[start : start + size].view(dtype).reshape(rows, *shape)
@@ -132,6 +138,7 @@ class Workers:
         greeting: what the processes have to say: that of the learner here.
         shapes: of the arrays of a chunk.
         count: number of processes.
+        chunks: whose results are wanted at a time: as many as all agents make.
         preload: modules that all of them need, imported once.
         note: called with a sentence on a process that died.
     """
@@ -143,6 +150,7 @@ class Workers:
         shapes: Shapes,
         count: int,
         *,
+        chunks: int,
         preload: Sequence[str] = (),
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -150,6 +158,10 @@ class Workers:
         self._preload, self._note = preload, note
         self._count, self._deaths, self._is_up = count, 0, False
         self._pool: list[_Worker] = []
+        places = _EACH * count + min(chunks, _MOST_LENT // shapes.size)
+        self._arena = _arena(places * shapes.size)
+        self._free = [*range(places)]
+        self._open: tuple[int, Vector, State] | None = None
         self.failures: dict[str, int] = {}
 
     @property
@@ -161,6 +173,11 @@ class Workers:
     def most(self) -> int:
         """How many agents a chunk has at most."""
         return self._shapes.rows
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The ids of the processes."""
+        return tuple(worker.pid for worker in self._pool)
 
     def start(self) -> None:
         """Start the processes, and wait until all can compute.
@@ -185,7 +202,7 @@ class Workers:
             WorkersError: what they need cannot be sent to them.
         """
         for _ in range(self._count):
-            self._pool.append(self._new([self._memory() for _ in range(_PLACES)]))
+            self._pool.append(self._new())
 
     def is_ready(self) -> bool:
         """Whether all processes can compute.
@@ -202,22 +219,51 @@ class Workers:
         self._wait(0.0)
         return any(worker.has_room for worker in self._pool)
 
+    def space(self, agents: int) -> tuple[Vector, State] | None:
+        """Return a place for the next chunk; wait while every process has enough to do.
+
+        None: no process is left.
+        """
+        if self._idle() is None:
+            return None
+        place = self._free.pop() if self._open is None else self._open[0]
+        self._open = (place, *self._shapes.views(self._arena, place, agents))
+        return self._open[1:]
+
     def submit(self, batch: Batch) -> _Ticket:
         """Give a chunk to the process that has the least to do; wait while all have two."""
         ticket = _Ticket(batch.agents)
-        while True:
-            able = [worker for worker in self._pool if worker.is_ready]
-            if not able:
-                ticket.lost = "no worker process is left"
+        while (worker := self._idle()) is not None:
+            if self._open is None or self._open[1] is not batch.parameters:
+                self._copied(batch)
+            assert self._open is not None
+            place = self._open[0]
+            if worker.give(ticket, place, batch):
+                self._open = None
                 return ticket
-            free = [worker for worker in able if worker.has_room]
-            if free:
-                worker = min(free, key=lambda worker: len(worker.busy))
-                if worker.give(ticket, batch):
-                    return ticket
-                self._bury(worker)
-            else:
-                self._wait(None)
+            self._bury(worker)
+        ticket.lost = "no worker process is left"
+        return ticket
+
+    def _copied(self, batch: Batch) -> None:
+        """Put a chunk that stands elsewhere into a place."""
+        space = self.space(len(batch.agents))
+        assert space is not None
+        space[0][:] = batch.parameters
+        for name, values in space[1].items():
+            values[:] = batch.state[name]
+
+    def _idle(self) -> _Worker | None:
+        """Return the process that has the least to do, if it may get more; wait until there is one.
+
+        None: no process is left.
+        """
+        while able := [worker for worker in self._pool if worker.is_ready]:
+            worker = min(able, key=lambda worker: len(worker.busy))
+            if worker.has_room:
+                return worker
+            self._wait(None)
+        return None
 
     def result(self, handle: _Ticket) -> Outcome:
         """Return what came of a chunk; wait for it.
@@ -238,12 +284,9 @@ class Workers:
             worker.kill()
         self._pool.clear()
 
-    def _memory(self) -> Memory:
-        return preloaded(self._preload).RawArray(c_ubyte, self._shapes.size)
-
-    def _new(self, memories: Sequence[Memory]) -> _Worker:
+    def _new(self) -> _Worker:
         try:
-            return _Worker(self._make, self._shapes, memories, self._preload)
+            return _Worker(self._make, self._shapes, self._arena, self._preload)
         except FOREIGN as error:
             raise WorkersError(cause(error)) from error
 
@@ -274,11 +317,38 @@ class Workers:
             if not worker.is_ready:
                 self._fail(f"they have another learner, {said}, not {self._greeting}")
         elif isinstance(said, _Said):
-            failure = worker.take(said, self._shapes)
-            if failure:
-                self.failures[failure] = self.failures.get(failure, 0) + 1
+            ticket = worker.busy.pop(said.place)
+            if said.failure:
+                self._free.append(said.place)
+                ticket.lost = said.failure
+                self.failures[said.failure] = self.failures.get(said.failure, 0) + 1
+            else:
+                ticket.outcome = self._outcome(said, len(ticket.agents))
         else:
             self._fail(str(said))
+
+    def _outcome(self, said: _Said, agents: int) -> Outcome:
+        """Return what came of a chunk: its place is free once nothing refers to the arrays.
+
+        They are copied where no more places can be spared.
+        """
+        parameters, state = self._shapes.views(self._arena, said.place, agents)
+        if len(self._free) >= _EACH * self._count:
+            finalize(parameters.base, self._free.append, said.place).atexit = False
+        else:
+            there, parameters = parameters, aligned_zeros(parameters.shape, parameters.dtype)
+            parameters[:] = there
+            state = {name: values.copy() for name, values in state.items()}
+            self._free.append(said.place)
+        return Outcome(
+            parameters,
+            state,
+            said.env_steps,  # type: ignore[arg-type]  # as the learner there returned it
+            said.loss,  # type: ignore[arg-type]
+            said.returns,
+            said.measures,  # type: ignore[arg-type]
+            said.transitions,  # type: ignore[arg-type]
+        )
 
     def _fail(self, why: str) -> None:
         """A process cannot compute at all: nor can the others, unless it is to replace one.
@@ -298,8 +368,9 @@ class Workers:
         self._pool.remove(worker)
         worker.kill()
         why = f"a worker process {worker.death()}"
-        for ticket in worker.busy.values():
+        for place, ticket in worker.busy.items():
             ticket.lost = why
+            self._free.append(place)
         self._deaths += 1
         if not worker.is_ready:
             self._fail(
@@ -312,7 +383,7 @@ class Workers:
             return
         self._note(f"{why}{what}, and another takes its place")
         with suppress(WorkersError):
-            self._pool.append(self._new(worker.memories))
+            self._pool.append(self._new())
 
 
 @dataclass(frozen=True)
@@ -329,12 +400,11 @@ class _Said:
 
 
 class _Worker:
-    """One process and its places in shared memory.
+    """One process.
 
     Attributes:
         pipe: to the process.
-        memories: one of each place.
-        busy: place -> the chunk there.
+        busy: place -> the chunk there that it has.
         is_ready: whether it can compute.
     """
 
@@ -342,18 +412,16 @@ class _Worker:
         self,
         make: Callable[[], Stack],
         shapes: Shapes,
-        memories: Sequence[Memory],
+        arena: Arena,
         preload: Sequence[str],
     ) -> None:
         context = preloaded(preload)
-        self.memories = memories
         self.busy: dict[int, _Ticket] = {}
         self.is_ready = False
-        self._shapes = shapes
         self.pipe, other = context.Pipe()
         with one_thread_each(), withheld():
             self._process = context.Process(
-                target=_work, args=(other, memories, shapes, dict(os.environ)), daemon=True
+                target=_work, args=(other, arena, shapes, dict(os.environ)), daemon=True
             )
             self._process.start()
         other.close()
@@ -368,6 +436,12 @@ class _Worker:
         return self._process.sentinel
 
     @property
+    def pid(self) -> int:
+        """Its id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
     def has_ended(self) -> bool:
         """Whether the process has ended."""
         return not self._process.is_alive()
@@ -375,41 +449,16 @@ class _Worker:
     @property
     def has_room(self) -> bool:
         """Whether it can take another chunk."""
-        return self.is_ready and len(self.busy) < len(self.memories)
+        return self.is_ready and len(self.busy) < _EACH
 
-    def give(self, ticket: _Ticket, batch: Batch) -> bool:
-        """Let it compute a chunk; return whether it is there."""
-        place = next(place for place in range(len(self.memories)) if place not in self.busy)
-        parameters, state = self._shapes.views(self.memories[place], len(batch.agents))
-        parameters[:] = batch.parameters
-        for name, values in state.items():
-            values[:] = batch.state[name]
-        self.busy[place] = ticket
+    def give(self, ticket: _Ticket, place: int, batch: Batch) -> bool:
+        """Let it compute the chunk in a place; return whether it is there."""
         try:
             self.pipe.send((place, tuple(batch.agents), tuple(batch.index)))
         except OSError:
             return False
+        self.busy[place] = ticket
         return True
-
-    def take(self, said: _Said, shapes: Shapes) -> str:
-        """Put an outcome on its ticket, and free its place; return what went wrong, or ""."""
-        ticket = self.busy.pop(said.place)
-        if said.failure:
-            ticket.lost = said.failure
-            return said.failure
-        there, state = shapes.views(self.memories[said.place], len(ticket.agents))
-        parameters = aligned_zeros(there.shape, there.dtype)
-        parameters[:] = there
-        ticket.outcome = Outcome(
-            parameters,
-            {name: values.copy() for name, values in state.items()},
-            said.env_steps,  # type: ignore[arg-type]  # as the learner there returned it
-            said.loss,  # type: ignore[arg-type]
-            said.returns,
-            said.measures,  # type: ignore[arg-type]
-            said.transitions,  # type: ignore[arg-type]
-        )
-        return ""
 
     def kill(self) -> None:
         """End it at once."""
@@ -429,9 +478,18 @@ class _Worker:
         return f"was killed by {name}{reason}"
 
 
-def _work(
-    pipe: Connection, memories: Sequence[Memory], shapes: Shapes, environment: Mapping[str, str]
-) -> None:
+def _arena(size: int) -> Arena:
+    """Return shared memory without a name, which has no pages before they are written."""
+    if not hasattr(os, "memfd_create"):
+        return Arena(size)
+    fd = os.memfd_create("p2pfrl")
+    os.ftruncate(fd, size)
+    arena = Arena(size, fd)
+    finalize(arena, os.close, fd)
+    return arena
+
+
+def _work(pipe: Connection, arena: Arena, shapes: Shapes, environment: Mapping[str, str]) -> None:
     """Compute chunks until the parent wants no more; the main function of a process."""
     try:
         follow(environment)
@@ -445,7 +503,7 @@ def _work(
         with threadpool_limits(1, "blas"):
             while True:
                 place, agents, index = pipe.recv()
-                parameters, state = shapes.views(memories[place], len(agents))
+                parameters, state = shapes.views(arena, place, len(agents))
                 pipe.send(_computed(stack, place, Batch(agents, index, parameters, state)))
     except (EOFError, OSError):
         return

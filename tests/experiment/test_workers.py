@@ -3,8 +3,9 @@
 import os
 import signal
 import warnings
-from ctypes import c_ubyte
 from dataclasses import replace
+from functools import partial
+from multiprocessing.heap import Arena
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,9 @@ class Others:
         self.early += 1
         return True
 
+    def space(self, agents: int) -> None:
+        """It has no arrays of its own."""
+
     def submit(self, batch: Batch) -> int:
         batch.parameters.flags.writeable = True
         self.count += 1
@@ -189,8 +193,7 @@ def killing(own: Scenario, kills: int) -> p2pfrl.Record:
 
     def kill(row: Any) -> None:
         if row["round"] <= kills:
-            worker = seen[0]._pool[0]
-            os.kill(worker._process.pid, signal.SIGKILL)
+            os.kill(seen[0].pids[0], signal.SIGKILL)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workers, "start", started)
@@ -266,6 +269,34 @@ def test_auto_starts_processes_once_training_takes_long_enough(monkeypatch):
     assert found.summary["digest"] == quick.summary["digest"]
 
 
+def test_places_are_lent_until_nobody_reads_the_results():
+    world = build(scenario({"agents": 12}), on_row=lambda row: False)
+    trainer = world.trainer
+    workers = workforce.workers_of(trainer, partial(trained, scenario({"agents": 12})), 2)
+    alone = build(scenario({"agents": 12}), on_row=lambda row: False).trainer
+    workers._free = workers._free[:5]  # four are kept, so that one is lent and others are copied
+    try:
+        workers.start()
+        trainer.executor = workers
+        for _ in range(4):
+            for each in (trainer, alone):
+                for agent in each.agents:
+                    each.freeze(agent)
+            kept = []
+            for agent in trainer.agents:
+                trainer.compute([agent])
+                kept.append(trainer._pending[agent].outcome)
+            assert len(workers._free) == 4
+            del kept
+            for each in (trainer, alone):
+                for agent in each.agents:
+                    each.commit(agent)
+            assert len(workers._free) == 5
+            assert np.array_equal(trainer.parameters, alone.parameters)
+    finally:
+        workers.close()
+
+
 def test_short_chunks_and_single_agents_stay_here():
     def grow() -> None:
         raise AssertionError("it does not pay")
@@ -283,8 +314,8 @@ def test_places_in_memory_are_aligned_and_bounded():
     world = build(scenario(PAIRS), on_row=lambda row: False)
     trainer = world.trainer
     shapes = Shapes.of(64, 2, trainer.parameters, trainer.state)
-    memory = (c_ubyte * shapes.size)()
-    parameters, state = shapes.views(memory, 3)
+    memory = Arena(2 * shapes.size)
+    parameters, state = shapes.views(memory, 1, 3)
     for values in (parameters, *state.values()):
         assert values.ctypes.data % 64 == 0
         values[...] = 1

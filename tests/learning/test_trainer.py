@@ -118,6 +118,9 @@ class Elsewhere:
     def has_room(self):
         return len(self.results) < self.room
 
+    def space(self, agents):
+        return None
+
     def submit(self, batch):
         self.seen.append(tuple(batch.agents))
         self.results[tuple(batch.agents)] = batch
