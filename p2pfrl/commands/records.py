@@ -177,7 +177,12 @@ def _line(run: Listed) -> list[str]:
     known = run.to_json()
     parts = [str(known["written"]).replace("T", " ")[:16], str(run.directory), run.state]
     if run.summary is not None:
-        parts += [f"{known['mode']} s{known['seed']}", f"{known['rounds']} rounds"]
+        seed = "" if known["seed"] is None else f" s{known['seed']}"
+        parts += [f"{known['mode']}{seed}", f"{known['rounds']} rounds"]
+    if run.process is not None:
+        from p2pfrl.net.fleet import show_agents
+
+        parts.append(f"process of agents {show_agents(run.process)}" if run.process else "process")
     for word, value in (("return", known["final_return"]), ("error", known["final_error"])):
         if value is not None:
             parts.append(f"{word} {value:.4g}")

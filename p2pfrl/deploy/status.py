@@ -18,7 +18,9 @@ from typing import Any
 
 from p2pfrl.core.files import read_table
 from p2pfrl.results.directory import (
+    PEER,
     PEERS,
+    STATUS,
     SUMMARY,
     Content,
     content_of,
@@ -27,8 +29,6 @@ from p2pfrl.results.directory import (
     user_of,
 )
 
-STATUS = "status.json"
-_PEER = "peer.json"
 _MOST = 2**20
 _TAIL = 2**16
 
@@ -176,7 +176,7 @@ def stop(folder: Path, patience: float = 60.0) -> str:
 
 def _status(folder: Path) -> dict[str, Any]:
     own = read_status(folder) or {}
-    summary = read_table(folder / _PEER, _MOST) or read_table(folder / SUMMARY, _MOST) or {}
+    summary = read_table(folder / PEER, _MOST) or read_table(folder / SUMMARY, _MOST) or {}
     user = user_of(folder)
     is_known = bool(own) or content_of(folder) is Content.UNFINISHED
     state = "killed" if is_known else MISSING

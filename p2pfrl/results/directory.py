@@ -23,6 +23,8 @@ from p2pfrl.core.files import read_table
 
 FORMAT = "p2pfrl-record-1"
 SUMMARY = "summary.json"
+STATUS, PEER = "status.json", "peer.json"
+"""What a process of a deployment writes while it runs, and at its end."""
 FILES = (
     "scenario.toml",
     "metrics.csv",
@@ -86,6 +88,11 @@ def content_of(folder: Path) -> Content:
     summary = read_table(folder / SUMMARY, _MOST_SUMMARY) or {}
     is_record = is_damaged or summary.get("format") == FORMAT
     return Content.RECORD if is_record else Content.OTHER
+
+
+def is_process(folder: Path) -> bool:
+    """Whether a directory is that of one process of a deployment."""
+    return (folder / STATUS).is_file() or (folder / CHECKPOINTS / "process.json").is_file()
 
 
 @contextmanager

@@ -10,9 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.results.directory import SUMMARY, Content, content_of, user_of
+from p2pfrl.core.files import read_table
+from p2pfrl.results.directory import (
+    PEER,
+    STATUS,
+    SUMMARY,
+    Content,
+    content_of,
+    is_process,
+    user_of,
+)
 from p2pfrl.results.record import load_summary
 
+_MOST = 2**26
+"""Most bytes of a file that a process writes about itself."""
 _DEEPEST = 5
 """Levels of folders below the first in which runs are searched."""
 
@@ -24,14 +35,16 @@ class Listed:
     Attributes:
         directory: its directory.
         written: when it was last written, seconds since 1970.
-        state: why it stopped; "running", "unfinished" or "damaged".
+        state: why it stopped; "running", "unfinished", "killed" or "damaged".
         summary: its summary; None if it has none.
+        process: the agents of one process of a deployment; None of a whole run.
     """
 
     directory: Path
     written: float
     state: str
     summary: dict[str, Any] | None
+    process: tuple[int, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -44,7 +57,8 @@ class Listed:
             "name": summary.get("name"),
             "mode": summary.get("mode"),
             "seed": summary.get("seed"),
-            "agents": summary.get("agents"),
+            "agents": summary.get("agents") if self.process is None else len(self.process),
+            "process": None if self.process is None else list(self.process),
             "rounds": summary.get("rounds"),
             "final_return": final.get("mean"),
             "final_error": summary.get("final_error"),
@@ -53,15 +67,21 @@ class Listed:
 
 
 def runs_below(folder: Path) -> list[Listed]:
-    """Return the runs in a folder and in those below it, the one that was written last first."""
-    found = [_listed(*one) for one in _walk(folder, 0)]
+    """Return the runs in a folder and in those below it, the one that was written last first.
+
+    A process of a deployment that has its own directory is one of them.
+    """
+    found = [
+        _listed_process(where) if content is Content.OTHER else _listed(where, content)
+        for where, content in _walk(folder, 0)
+    ]
     return sorted(found, key=lambda run: (-run.written, str(run.directory)))
 
 
 def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, Content]]:
     try:
         content = content_of(folder)
-        if content in (Content.RECORD, Content.UNFINISHED):
+        if content in (Content.RECORD, Content.UNFINISHED) or is_process(folder):
             yield folder, content
             return
         below = (
@@ -88,3 +108,22 @@ def _listed(folder: Path, content: Content) -> Listed:
     if "name" not in summary:
         return Listed(folder, written, "damaged", None)
     return Listed(folder, written, str(summary.get("stopped_by", "-")).replace("_", " "), summary)
+
+
+def _listed_process(folder: Path) -> Listed:
+    """Return one process of a deployment, from its summary or, before its end, its status."""
+    status = read_table(folder / STATUS, _MOST) or {}
+    summary = read_table(folder / PEER, _MOST) or {}
+    files = [path for path in (folder / PEER, folder / STATUS) if path.is_file()]
+    written = max(os.stat(path).st_mtime for path in files or [folder])
+    agents = summary.get("agents") or status.get("agents")
+    is_damaged = not isinstance(agents, list) or not all(isinstance(id, int) for id in agents)
+    known: dict[str, Any] | None = None
+    if "stopped_by" in summary:
+        known = {key: summary.get(key) for key in ("name", "mode", "rounds")}
+    state = "killed" if known is None else str(summary["stopped_by"]).replace("_", " ")
+    if user_of(folder) is not None:
+        state, known = "running", None
+    elif is_damaged:
+        state, known = "damaged", None
+    return Listed(folder, written, state, known, () if is_damaged else tuple(agents))

@@ -40,6 +40,7 @@ from p2pfrl.results.directory import (
     clear_results,
     content_of,
     going_on,
+    is_process,
     user_of,
 )
 from p2pfrl.results.files import (
@@ -332,6 +333,11 @@ def load_summary(directory: Path | str) -> dict[str, Any]:
         what = "still runs" if is_running else "was killed or interrupted"
         fix = "wait for its end" if is_running else f"to go on: {going_on(path.parent)}"
         raise RecordError(f"{path.parent}: this run {what}, and has no record yet; {fix}")
+    if not path.exists() and is_process(path.parent):
+        raise RecordError(
+            f"{path.parent}: expected the directory of a run, got that of one process; `p2pfrl collect` makes a record "
+            f"of the directories of all processes, `p2pfrl status {path.parent}` says how far it is"
+        )
     content = read_bytes(path)
     with refusing(path):
         summary = json.loads(content)

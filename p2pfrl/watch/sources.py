@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
-from p2pfrl.deploy.status import STATUS
-from p2pfrl.results.directory import CHECKPOINTS, PEERS, SUMMARY, Content, content_of, runs_in
+from p2pfrl.results.directory import PEERS, SUMMARY, Content, content_of, is_process, runs_in
 from p2pfrl.results.files import refusing
 from p2pfrl.watch.deployed import Deployed, Processes
 from p2pfrl.watch.server import Source
@@ -54,7 +53,7 @@ class Local:
 
     def read(self) -> dict[str, Any]:
         """Return all sections as they are now."""
-        if is_peer(self._folder):
+        if is_process(self._folder):
             found = [self._folder]
         elif (self._folder / PEERS).is_dir() and not (self._folder / SUMMARY).is_file():
             found = sorted(path for path in (self._folder / PEERS).iterdir() if path.is_dir())
@@ -79,7 +78,7 @@ def source_of(runs: Sequence[Path], *, waits: bool = False) -> Source:
     if not runs:
         raise ScenarioError(["RUN: expected a run directory, or --url"])
     if len(runs) > 1:
-        others = [str(folder) for folder in runs if not is_peer(folder)]
+        others = [str(folder) for folder in runs if not is_process(folder)]
         if not others:
             name = f"{len(runs)} directories"
             return Careful(Deployed(Processes(runs), name), name)
@@ -89,14 +88,9 @@ def source_of(runs: Sequence[Path], *, waits: bool = False) -> Source:
                 "give one directory"
             ]
         )
-    if not waits and not is_peer(runs[0]):
+    if not waits and not is_process(runs[0]):
         _require_run(runs[0])
     return Careful(Local(runs[0]), str(runs[0]))
-
-
-def is_peer(folder: Path) -> bool:
-    """Whether a directory is that of one process of a deployment."""
-    return (folder / STATUS).is_file() or (folder / CHECKPOINTS / "process.json").is_file()
 
 
 def _require_run(folder: Path) -> None:

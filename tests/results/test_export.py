@@ -167,3 +167,38 @@ def test_runs_are_listed_newest_first_and_shown_again(
     capsys.readouterr()
     assert main(["runs", str(tmp_path)]) == 0
     assert "damaged" in capsys.readouterr().out
+
+
+def test_processes_of_a_deployment_are_listed_and_showing_one_says_what_makes_a_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, killed, begun = (tmp_path / name for name in ("ended", "killed", "begun"))
+    for age, folder in enumerate((ended, killed, begun)):
+        folder.mkdir()
+        (folder / "status.json").write_text(json.dumps({"agents": [2 * age, 2 * age + 1]}))
+    known = {"name": "x", "mode": "gossip", "agents": [0, 1, -1], "stopped_by": "wall_time"}
+    (ended / "peer.json").write_text(json.dumps({**known, "rounds": 7}))
+    (begun / "status.json").write_text("[]")
+    for age, file in enumerate(
+        (ended / "peer.json", begun / "status.json", killed / "status.json")
+    ):
+        os.utime(file, (3e9 - age, 3e9 - age))
+    assert main(["runs", str(tmp_path)]) == 0
+    lines = [line.split("  ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        f"{ended}  wall time  gossip  7 rounds  process of agents coordinator+0-1",
+        f"{begun}  damaged  process",
+        f"{killed}  killed  process of agents 2-3",
+    ]
+    assert main(["runs", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["process"], row["rounds"]) for row in found] == [
+        ([0, 1, -1], 7),
+        ([], None),
+        ([2, 3], None),
+    ]
+    for command in ("show", "plot", "report"):
+        assert main([command, str(killed)]) == 1
+        assert f"{killed}: expected the directory of a run, got that of one process; " in (
+            capsys.readouterr().err
+        )
