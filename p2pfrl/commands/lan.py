@@ -277,8 +277,12 @@ def status(*runs: Path, json: Json = False) -> int:
 
 def _progress(status: Mapping[str, Any]) -> str:
     """Return the line of a process or run."""
+    from p2pfrl.deploy.status import RUNNING
+
     rounds = "" if status["rounds"] is None else f"/{status['rounds']}"
-    parts = [f"{status['directory']}: {status['state']}"]
+    waiting = status.get("waiting") if status["state"] == RUNNING else ""
+    more = f", waiting for {waiting}" if waiting else ""
+    parts = [f"{status['directory']}: {status['state']}{more}"]
     if status["round"] is not None:
         parts.append(f"round {status['round']}{rounds}")
     if status.get("return_mean") is not None:

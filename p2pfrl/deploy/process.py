@@ -35,7 +35,7 @@ from p2pfrl.deploy.audit import AUDIT, Audit, audited
 from p2pfrl.deploy.journal import Journal
 from p2pfrl.deploy.ledgers import open_ledgers
 from p2pfrl.deploy.memory import Memory
-from p2pfrl.deploy.status import Status, write_failure
+from p2pfrl.deploy.status import PERIOD, Status, waiting_status, write_failure
 from p2pfrl.deploy.thinning import thinning_of
 from p2pfrl.learning.environments.gym import opened
 from p2pfrl.learning.environments.specs import encode
@@ -83,8 +83,6 @@ _UNSIGNED = (
     "replace them by its own and see every vector; it cannot if it only listens"
 )
 ENVIRONMENTS = "environments.json"
-_PERIOD = 1.0
-"""Seconds between two looks of a process at its files, and two writes of its status."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,7 @@ async def _deploy(
             | read_mark(out).settings,
         )
         fleet, ids = await supervised(
-            _find(scenario, place, own, assembly, security, timing, log, announce)
+            _find(scenario, place, out, own, assembly, security, timing, log, announce)
         )
         refuse_split_hosts(ids, scenario.hosted)
         checkpoints.keep_whereabouts(address[1], ids, fleet)
@@ -476,6 +474,7 @@ async def _run(
 async def _find(
     scenario: Scenario,
     place: Place,
+    out: Path,
     own: Identity,
     assembly: Assembly,
     security: Security,
@@ -486,6 +485,7 @@ async def _find(
     """Return the table of processes and the agents of this process."""
     if place.fleet is not None:
         return place.fleet, place.agents
+    waiting = partial(waiting_status, out, own.agents, scenario.stop.rounds)
     if place.lead:
         assert place.rendezvous is not None
         meeting, where = await listen(place.rendezvous, security.server)
@@ -502,21 +502,28 @@ async def _find(
             members=scenario.members,
         )
         try:
-            async with announcing(own, where) if place.discover else nullcontext():
+            async with (
+                announcing(own, where) if place.discover else nullcontext(),
+                waiting(lambda: f"agents {show_agents(host.missing())} to join"),
+            ):
                 return await host.gather(meeting), own.agents
         finally:
             meeting.server.close()
-    lead = place.rendezvous or await discover(own, place.bind[0], deadline=timing.start)
-    return await join(
-        replace(own, agents=()),
-        lead,
-        wanted=place.agents,
-        count=place.count,
-        decoder=assembly.decoder,
-        security=security,
-        timing=timing,
-        progress=log.say,
-    )
+    words = "a lead on this network"
+    if place.rendezvous is not None:
+        words = "the lead at {}:{}, and everyone to join it".format(*place.rendezvous)
+    async with waiting(lambda: words):
+        lead = place.rendezvous or await discover(own, place.bind[0], deadline=timing.start)
+        return await join(
+            replace(own, agents=()),
+            lead,
+            wanted=place.agents,
+            count=place.count,
+            decoder=assembly.decoder,
+            security=security,
+            timing=timing,
+            progress=log.say,
+        )
 
 
 async def _watch(
@@ -540,24 +547,19 @@ async def _watch(
         if (leaves := read_mark(out).is_out) or is_leaving:
             node.opt_out(leaves=leaves)
         is_leaving = leaves
-        status = _status(out, journal, node, ids, rounds, writes)
-        status.write(out)
         awaited = node.mesh.awaited() if journal.rounds == saved else ""
+        status = _status(out, journal, node, ids, rounds, writes, awaited)
+        status.write(out)
         if second and second % 5 == 0:
-            log.say(progress(status, awaited))
-        await asyncio.sleep(_PERIOD)
+            log.say(progress(status))
+        await asyncio.sleep(PERIOD)
 
 
-def progress(status: Status, awaited: str) -> str:
-    """Return the line of progress of a process.
-
-    Args:
-        status: its status.
-        awaited: the agents without a link; "" once rounds have ended.
-    """
+def progress(status: Status) -> str:
+    """Return the line of progress of a process."""
     line = f"agents {show_agents(status.agents)}  round {status.round}/{status.rounds or '?'}"
-    if awaited:
-        return f"{line}  waiting for {awaited}"
+    if status.waiting:
+        return f"{line}  waiting for {status.waiting}"
     mean = "" if status.return_mean is None else f"  return {status.return_mean:.1f}"
     sent = f"sent {status.bytes_sent / 1e6:.1f} MB"
     return f"{line}{mean}  {sent}  deadlines expired {status.deadlines_expired}"
@@ -570,6 +572,7 @@ def _status(
     ids: Sequence[int],
     rounds: int | None,
     writes: Writes,
+    awaited: str = "",
 ) -> Status:
     returns = [r for values in journal.returns.values() for r in values]
     return Status(
@@ -583,6 +586,7 @@ def _status(
         journal_bytes=(out / JOURNAL).stat().st_size,
         writes_failed=writes.failed,
         time=time.time(),
+        waiting=awaited,
         **_details(journal, node, ids),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
@@ -9,8 +10,8 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -29,6 +30,8 @@ from p2pfrl.results.directory import (
     user_of,
 )
 
+PERIOD = 1.0
+"""Seconds between two writes of the status of a process."""
 _MOST = 2**20
 _TAIL = 2**16
 
@@ -61,6 +64,7 @@ class Status:
         refusals: reason -> number of connections and messages that were refused.
         latest: the last frames to and from other processes, and the last local updates
             (`Stopwatch.latest`).
+        waiting: what the process waits for before its first round, in words; "" if it does not.
     """
 
     agents: tuple[int, ...]
@@ -82,6 +86,7 @@ class Status:
     suspicion: Mapping[str, float] = field(default_factory=dict)
     refusals: Mapping[str, int] = field(default_factory=dict)
     latest: Mapping[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
+    waiting: str = ""
 
     def write(self, folder: Path) -> None:
         """Write the file, unless the disk is full."""
@@ -89,6 +94,34 @@ class Status:
         with suppress(OSError):
             temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
             temporary.replace(folder / STATUS)
+
+
+@asynccontextmanager
+async def waiting_status(
+    folder: Path, agents: Sequence[int], rounds: int | None, waits_for: Callable[[], str]
+) -> AsyncIterator[None]:
+    """Write the status of a process that waits for others, every second while it is in the block.
+
+    Args:
+        folder: its directory.
+        agents: those that it wants.
+        rounds: as of `Status`.
+        waits_for: returns what it waits for, in words.
+    """
+
+    async def write() -> None:
+        while True:
+            at, words = time.time(), waits_for()
+            Status(tuple(agents), 0, rounds, None, 0.0, 0, 0, 0, {}, at, waiting=words).write(
+                folder
+            )
+            await asyncio.sleep(PERIOD)
+
+    writing = asyncio.get_running_loop().create_task(write())
+    try:
+        yield
+    finally:
+        writing.cancel()
 
 
 def write_failure(folder: Path, reason: str) -> None:
@@ -111,7 +144,8 @@ def row_of(folders: Sequence[Path]) -> dict[str, float] | None:
 
     Columns that no process knows are nan.
     """
-    found = [status for folder in folders if (status := read_status(folder)) is not None]
+    known = [status for folder in folders if (status := read_status(folder)) is not None]
+    found = [status for status in known if status["seconds"] > 0]
     rounds = [int(status["round"]) for status in found if max(status["agents"], default=-1) >= 0]
     if not rounds:
         return None
@@ -139,6 +173,7 @@ def statuses(folder: Path) -> list[dict[str, Any]]:
     return [_status(path) for path in peers or runs or [folder]]
 
 
+RUNNING = "running"
 MISSING = "no run"
 """State of a directory that has no run, and result of `stop` where there is no directory."""
 STOPPED = ("stopped", "not running")
@@ -186,7 +221,7 @@ def _status(folder: Path) -> dict[str, Any]:
     if failure:
         state = f"failed: {failure}"
     if user is not None:
-        state = "running"
+        state = RUNNING
     last = _last_round(folder / "metrics.csv")
     done = own.get("round", last if last is not None else summary.get("rounds"))
     written = own.get("time") or _changed(folder / "metrics.csv")

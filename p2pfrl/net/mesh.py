@@ -274,8 +274,8 @@ class Mesh:
         def failed(error: Exception) -> None:
             if isinstance(error, ssl.SSLError):
                 self.refuse(*refusal(error), (), f"{address[0]}:{address[1]}")
-            elif self._throttle("unreachable", self._others[address]):
-                self._log.note("unreachable", address=address, error=str(error))
+            elif count := self._throttle("unreachable", self._others[address]):
+                self._log.note("unreachable", address=address, error=str(error), count=count)
 
         timing = self._timing
         self._start(

@@ -80,7 +80,7 @@ class Rendezvous:
             async with asyncio.timeout(self._timing.start):
                 await self._complete.wait()
         except TimeoutError:
-            missing = show_agents(Fleet(self._table).missing(self._everyone))
+            missing = show_agents(self.missing())
             raise P2PFRLError(
                 f"no process took agents {missing} within {self._timing.start:g} s"
             ) from None
@@ -161,8 +161,12 @@ class Rendezvous:
         self._progress(f"agents {show_agents(ids)} joined from {address[0]}:{address[1]}")
         self._look()
 
+    def missing(self) -> Sequence[int]:
+        """Return the agents that no process has taken yet."""
+        return Fleet(self._table).missing(self._everyone)
+
     def _look(self) -> None:
-        if not Fleet(self._table).missing(self._everyone):
+        if not self.missing():
             self._complete.set()
 
     async def _keep_time(self) -> None:

@@ -116,14 +116,14 @@ def _listed_process(folder: Path) -> Listed:
     summary = read_table(folder / PEER, _MOST) or {}
     files = [path for path in (folder / PEER, folder / STATUS) if path.is_file()]
     written = max(os.stat(path).st_mtime for path in files or [folder])
-    agents = summary.get("agents") or status.get("agents")
-    is_damaged = not isinstance(agents, list) or not all(isinstance(id, int) for id in agents)
+    found = summary.get("agents") or status.get("agents")
+    agents = tuple(id for id in found if isinstance(id, int)) if isinstance(found, list) else ()
     known: dict[str, Any] | None = None
     if "stopped_by" in summary:
         known = {key: summary.get(key) for key in ("name", "mode", "rounds")}
     state = "killed" if known is None else str(summary["stopped_by"]).replace("_", " ")
     if user_of(folder) is not None:
         state, known = "running", None
-    elif is_damaged:
+    elif not agents:
         state, known = "damaged", None
-    return Listed(folder, written, state, known, () if is_damaged else tuple(agents))
+    return Listed(folder, written, state, known, agents)

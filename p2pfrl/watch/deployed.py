@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.files import read_regular, read_table
 from p2pfrl.core.types import name_of
-from p2pfrl.deploy.status import statuses
+from p2pfrl.deploy.status import RUNNING, statuses
 from p2pfrl.net.fleet import parse_agents, show_agents
 from p2pfrl.results.formats import graph_from_json
 from p2pfrl.results.suspects import ALARM
@@ -38,6 +38,10 @@ _TAIL = 2**16
 _LOG = 200
 _LATE = 10.0
 """Seconds without a sign of life after which a process that should run counts as silent."""
+UNREACHABLE = "unreachable"
+"""State of a process whose page does not answer: nobody knows whether it is down."""
+_ENDED = ("ended by rounds", "ended by wall_time")
+"""States of a process that has done what it should."""
 _ROWS = (
     "agents",
     "state",
@@ -162,7 +166,7 @@ class Processes:
                 return []
             paths = [folder / "journal.bin" for folder in self._folders]
             self._journals = Journals(paths, here, dtype)
-        gone = [p for p in processes if p.get("state") != "running"]
+        gone = [p for p in processes if p.get("state") != RUNNING]
         return self._journals.read({agent for p in gone for agent in p.get("agents") or ()})
 
 
@@ -196,7 +200,7 @@ class Deployed:
             "agents": _table(known),
             "waiting": {str(agent): ids for agent, ids in known.awaited.items()},
             "faults": [],
-            "log": _lines(parts.log),
+            "log": _lines(parts.log, parts.network),
             "messages": {
                 "shown": seen.messages,
                 "counted": seen.counted,
@@ -232,7 +236,7 @@ class Deployed:
 
     def _run(self, parts: Parts, known: _Known) -> dict[str, Any]:
         scenario, states = parts.scenario, [str(p.get("state", "")) for p in parts.processes]
-        running = sum(state == "running" for state in states)
+        running = sum(state == RUNNING for state in states)
         wall = max((p.get("seconds") or 0.0 for p in parts.processes), default=0.0)
         own = [a for a in known.rounds if a >= 0 and a not in known.unknown]
         there = [a for a in own if a not in known.down] or own
@@ -244,9 +248,12 @@ class Deployed:
         }
         share = self._progress.share(now)
         count = len(parts.processes)
+        waiting = [words for p in parts.processes if (words := _waiting(p))]
         state = f"{running} of {count} processes running"
         if running == count:
-            state = "running"
+            state = RUNNING
+            if len(waiting) == count:
+                state = f"waiting for {waiting[0]}" if count == 1 else "waiting for the others"
         elif not running:
             ways = Counter(states)
             one = next(iter(ways), "")
@@ -351,13 +358,13 @@ class _Known:
                 self.rounds.setdefault(agent, int(process.get("round") or 0))
         if state == "no run":
             return
-        if state == "running":
+        if state == RUNNING:
             self.waits |= {str(a): str(words) for a, words in (process.get("waits") or {}).items()}
             awaited = process.get("awaited") or {}
             self.awaited |= {int(a): [int(id) for id in ids] for a, ids in awaited.items()}
-        elif state.startswith("ended by rounds"):
+        elif state in _ENDED:
             self.ended.update(agents)
-        else:
+        elif state != UNREACHABLE:
             self.down.update(agents)
 
     def _add_others(self, process: Mapping[str, Any], own: set[int]) -> None:
@@ -367,7 +374,7 @@ class _Known:
                 self.unknown.add(id)
                 self.rounds[id] = max(self.rounds.get(id, 0), int(round))
         self.down |= {int(id) for id in process.get("opted_out") or ()} - own
-        if process.get("state") != "running":
+        if process.get("state") != RUNNING:
             return
         for id in process.get("down") or ():
             if id in self.ended:
@@ -396,7 +403,7 @@ def _newest(folder: Path) -> dict[str, Any]:
     """Return the status of one process; a silent one is said to be so."""
     found = statuses(folder)[0]
     age = found.get("age")
-    if found.get("state") == "running" and age is not None and age > _LATE:
+    if found.get("state") == RUNNING and age is not None and age > _LATE:
         found["state"] = f"silent for {age:.0f} s"
     found.setdefault("agents", _agents_of(folder))
     return found
@@ -425,28 +432,89 @@ def _log_of(folder: Path) -> list[dict[str, Any]]:
     return lines[-_LOG:]
 
 
-def _lines(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the lines of all logs for the page, newest first."""
-    found = []
-    for line in sorted(log, key=lambda line: float(line.get("time", 0.0)))[-_LOG:][::-1]:
-        agents = line.get("agents")
-        who = f" agents {show_agents(agents)}" if isinstance(agents, list) and agents else ""
-        said = line.get("detail") or line.get("error")
-        detail = f": {said}" if said else ""
-        if isinstance(address := line.get("address"), list):
-            detail = f" {':'.join(map(str, address))}{detail}"
-        many = f" ({line['count']} times)" if (line.get("count") or 0) > 1 else ""
-        by = f"{show_agents(line['by'])}: " if line.get("by") else ""
-        at = float(line.get("time", 0.0))
-        found.append(
-            {
-                "at": at,
-                "clock": f"{datetime.fromtimestamp(at):%H:%M:%S}",
-                "what": str(line.get("what", "")),
-                "text": f"{by}{line.get('what', '')}{who}{detail}{many}",
-            }
-        )
-    return found
+def _lines(log: Sequence[Mapping[str, Any]], network: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the lines of all logs for the page, newest first.
+
+    Equal lines of a process are one, with their number, up to another line about the same agents.
+    """
+    at = {one["where"]: one["agents"] for one in network.get("processes", ())}
+    groups: list[_Group] = []
+    last: dict[tuple[str, str], _Group] = {}
+    for line in sorted(log, key=lambda line: float(line.get("time", 0.0))):
+        by, who, what, detail = _words(line, at)
+        about = who.partition(" at ")[0] or who
+        group = last.get((by, about))
+        if group is None or (group.who, group.what, group.detail) != (who, what, detail):
+            group = last[by, about] = _Group(by, who, what, detail, float(line.get("time", 0.0)))
+        else:
+            groups.remove(group)
+        group.add(line)
+        groups.append(group)
+    return [group.to_json() for group in groups[-_LOG:][::-1]]
+
+
+def _words(line: Mapping[str, Any], at: Mapping[str, Sequence[int]]) -> tuple[str, str, str, str]:
+    """Return what a line of a log says: by whom, about whom, what, and the details.
+
+    Args:
+        line: the line.
+        at: address -> agents of the process there.
+    """
+    agents, address, place = line.get("agents"), line.get("address"), ""
+    if isinstance(address, list):
+        place = ":".join(map(str, address))
+        agents = agents or at.get(place)
+    who = f" agents {show_agents(agents)}" if isinstance(agents, list) and agents else ""
+    if place:
+        who += f" at {place}"
+    said = line.get("detail") or line.get("error")
+    by = f"{show_agents(line['by'])}: " if line.get("by") else ""
+    return by, who, str(line.get("what", "")), f": {said}" if said else ""
+
+
+@dataclass
+class _Group:
+    """Equal lines of the log of one process.
+
+    Attributes:
+        by: who wrote them.
+        who: about whom.
+        what: the kind of event.
+        detail: more of it.
+        first: when the first was written, seconds since 1970; `at` is that of the last.
+        lines: their number.
+        count: the number of events that the last one says; lines of many events are left out.
+    """
+
+    by: str
+    who: str
+    what: str
+    detail: str
+    first: float
+    at: float = 0.0
+    lines: int = 0
+    count: int = 0
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Add a line, the newest."""
+        self.at, self.lines = float(line.get("time", 0.0)), self.lines + 1
+        self.count = int(line.get("count") or 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line of the page."""
+        number = max(self.lines, self.count)
+        since = f" since {_clock(self.first)}" if self.lines > 1 else ""
+        many = f" ({number:,} times{since})" if number > 1 else ""
+        return {
+            "at": self.at,
+            "clock": _clock(self.at),
+            "what": self.what,
+            "text": f"{self.by}{self.what}{self.who}{self.detail}{many}",
+        }
+
+
+def _clock(time: float) -> str:
+    return f"{datetime.fromtimestamp(time):%H:%M:%S}"
 
 
 def _rows(parts: Parts, known: _Known) -> list[list[Any]]:
@@ -482,13 +550,13 @@ def _row(
     process: Mapping[str, Any], known: _Known, front: int, where: Mapping[tuple[int, ...], str]
 ) -> list[Any]:
     agents = tuple(process.get("agents") or ())
-    done, refusals = process.get("round"), process.get("refusals") or {}
+    done, refusals, words = process.get("round"), process.get("refusals") or {}, _waiting(process)
     has_agents = any(agent >= 0 for agent in agents)
     awaited = sorted({id for a in agents for id in known.awaited.get(a, ())} - set(agents))
     lost = sorted({by for a in agents for by in known.lost_by.get(a, ())})
     return [
         show_agents(agents) if agents else str(process.get("directory", "")),
-        str(process.get("state", "")),
+        str(process.get("state", "")) + (f", waiting for {words}" if words else ""),
         done if has_agents else None,
         front - done if has_agents and isinstance(done, int) else None,
         rounded(process.get("return_mean")),
@@ -500,6 +568,11 @@ def _row(
         rounded(process.get("age")),
         where.get(agents, ""),
     ]
+
+
+def _waiting(process: Mapping[str, Any]) -> str:
+    """Return what a process that runs waits for before its first round; "" if it waits no more."""
+    return str(process.get("waiting") or "") if process.get("state") == RUNNING else ""
 
 
 def _named(ids: Sequence[int]) -> str:

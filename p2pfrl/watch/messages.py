@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from p2pfrl.deploy.status import RUNNING
 from p2pfrl.net.timings import LATEST
 
 MOST = 240
@@ -113,7 +114,7 @@ def traffic(processes: Sequence[Mapping[str, Any]]) -> Traffic:
     is lost if that was long after.
     """
     told = [p for p in processes if p.get("latest") and p.get("time") and p.get("agents")]
-    running = [p for p in told if p.get("state") == "running"]
+    running = [p for p in told if p.get("state") == RUNNING]
     end = max((float(p["time"]) for p in told), default=0.0)
     told = running or [p for p in told if end - float(p["time"]) < _FLYING]
     begins = [float(p["time"]) - float(p["seconds"]) for p in told]

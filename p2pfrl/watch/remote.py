@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.watch.deployed import Deployed, Parts
+from p2pfrl.deploy.status import RUNNING
+from p2pfrl.watch.deployed import UNREACHABLE, Deployed, Parts
 from p2pfrl.watch.journals import COLUMNS
 from p2pfrl.watch.shares import Joined, Share
 from p2pfrl.watch.simulated import METRICS
@@ -29,6 +32,27 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *args: object, **kwargs: object) -> None:
         """Return no request."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What a page said last.
+
+    Attributes:
+        sections: of the page; empty if it has never answered.
+        problem: why it does not answer now; "" if it does.
+        age: seconds since it answered.
+    """
+
+    sections: Mapping[str, Any]
+    problem: str = ""
+    age: float = 0.0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run had ended when the page answered: a page ends with its run."""
+        state = str((self.sections.get("run") or {}).get("state", ""))
+        return bool(self.sections.get("closed")) or state.startswith(("ended", "failed", "killed"))
 
 
 class Remote:
@@ -60,6 +84,7 @@ class Remote:
         self._last: dict[str, Any] = {}
         self._seen: float | None = None
         self._opener = urllib.request.build_opener(NoRedirect)
+        self._name = f"p2pfrl-watch/{secrets.token_hex(4)}"  # the page knows who follows it
 
     def fetch(self) -> dict[str, Any]:
         """Return all sections of the page.
@@ -68,6 +93,7 @@ class Remote:
             P2PFRLError: it does not answer, asks for another token, or is no page of a run.
         """
         request = urllib.request.Request(f"{self.url}/state.json")
+        request.add_header("User-Agent", self._name)
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
@@ -93,17 +119,15 @@ class Remote:
         self._last, self._seen = found, time.monotonic()
         return found
 
-    def newest(self) -> tuple[dict[str, Any], str]:
-        """Return the newest sections, and why they are not of now; "" if they are."""
+    def newest(self) -> News:
+        """Return the newest sections, which may be of a while ago."""
         try:
-            return self.fetch(), ""
+            return News(self.fetch())
         except P2PFRLError as error:
             if self._seen is None:
-                return {}, str(error)
-            return (
-                self._last,
-                f"{error}; what is shown is {time.monotonic() - self._seen:.0f} s old",
-            )
+                return News({}, str(error))
+            age = time.monotonic() - self._seen
+            return News(self._last, f"{error}; what is shown is {age:.0f} s old", age)
 
 
 def _read(answer: Any) -> bytes:
@@ -127,9 +151,28 @@ class Elsewhere:
         self._remote = remote
 
     def read(self) -> dict[str, Any]:
-        """Return its sections."""
-        found, problem = self._remote.newest()
-        return {**found, "problem": problem or found.get("problem", ""), "closed": False}
+        """Return its sections. A page that has ended with its run is no problem."""
+        news = self._remote.newest()
+        found = {**news.sections, "problem": news.sections.get("problem", ""), "closed": False}
+        if not news.problem:
+            return found
+        if news.has_ended:
+            note = "The page of this run has ended: what is shown is its last state."
+            return {**found, "notes": [*(found.get("notes") or []), note]}
+        if run := found.get("run"):
+            found["run"] = {**run, "state": UNREACHABLE, "running": False, "left": None}
+        if table := found.get("processes"):
+            found["processes"] = {**table, "rows": _aged(table, news.age)}
+        return {**found, "problem": news.problem}
+
+
+def _aged(table: Mapping[str, Any], seconds: float) -> list[list[Any]]:
+    """Return the rows of the table of processes with later last signs of life."""
+    place = list(table["columns"]).index("last sign") if table["rows"] else 0
+    return [
+        [*row[:place], None if row[place] is None else row[place] + seconds, *row[place + 1 :]]
+        for row in table["rows"]
+    ]
 
 
 class Pages:
@@ -141,7 +184,10 @@ class Pages:
         self._curves = Curves(METRICS)
 
     def parts(self) -> Parts:
-        """Return the processes of all pages; one that does not answer is said to be unreachable."""
+        """Return the processes of all pages.
+
+        One that ran when its page answered last is unreachable: nothing else is known of it.
+        """
         with ThreadPoolExecutor(min(16, len(self._remotes))) as pool:
             answers = list(pool.map(lambda remote: remote.newest(), self._remotes))
         processes: list[Mapping[str, Any]] = []
@@ -151,16 +197,15 @@ class Pages:
         shares: list[list[Share]] = []
         gone: list[int] = []
         agents: set[int] = set()
-        for remote, (found, problem) in zip(self._remotes, answers, strict=True):
-            parts = found.get("parts") or {}
+        for remote, news in zip(self._remotes, answers, strict=True):
+            parts = news.sections.get("parts") or {}
             own = parts.get("processes") or [{"agents": [], "directory": remote.url}]
-            state = {"state": "unreachable"} if problem else {}
-            processes += [{**process, **state} for process in own]
+            processes += [_as_of_now(process, news) for process in own]
             log += parts.get("log") or []
             network = network or parts.get("network") or {}
             scenario = scenario or parts.get("scenario") or {}
             if told := parts.get("shares"):
-                if problem or all(process.get("state") != "running" for process in own):
+                if news.problem or all(process.get("state") != RUNNING for process in own):
                     gone.append(len(shares))
                 shares.append([Share.of_json(share) for share in told])
                 agents.update(map(int, parts.get("of") or ()))
@@ -176,6 +221,14 @@ class Pages:
             of=sorted(agents),
             is_projected=self._joined.is_projected,
         )
+
+
+def _as_of_now(process: Mapping[str, Any], news: News) -> Mapping[str, Any]:
+    """Return the status of a process whose page may not answer any more."""
+    age, state = process.get("age"), process.get("state", RUNNING)
+    if news.problem and state == RUNNING:
+        state = UNREACHABLE
+    return {**process, "state": state, "age": None if age is None else age + news.age}
 
 
 def pages(urls: Sequence[str], token: str) -> Elsewhere | Deployed:

@@ -26,6 +26,8 @@ _GRACE = 2
 _MOST_CONNECTIONS = 128
 _LAST = 5.0
 """Seconds in which the last state of a run that has ended is read."""
+_HANDING_OVER = 4.0
+"""Seconds in which programs that follow the page get that state."""
 
 
 def require_live() -> None:
@@ -91,7 +93,8 @@ def serve(
         listener: a listening socket, which is closed at the end.
         token: what browsers have to know; "" for none.
         is_local: whether only this machine can reach the page.
-        ended: returns when the run beside it has ended; browsers then get its last state.
+        ended: returns when the run beside it has ended; browsers and programs that follow the page
+            then get its last state.
     """
     import uvicorn
 
@@ -117,13 +120,13 @@ def serve(
             server_header=False,
         )
         server = Server(config)
-        loop, asked = asyncio.get_running_loop(), asyncio.Event()
+        loop, asked, is_over = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
                 with suppress(NotImplementedError, RuntimeError, ValueError):  # not the main thread
                     loop.add_signal_handler(number, asked.set)
         if ended is not None:
-            _call_when(ended, loop, asked)
+            _call_when(ended, loop, is_over, asked)
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(server.serve([listener]))
             following = group.create_task(page.follow())
@@ -132,6 +135,8 @@ def serve(
                 async with asyncio.timeout(_LAST):
                     await page.refresh()
             page.close()
+            if is_over.is_set():
+                await page.hand_over(_HANDING_OVER)
             following.cancel()
             server.should_exit = True
 
@@ -147,13 +152,14 @@ async def _first(asked: asyncio.Event, serving: asyncio.Task[None]) -> None:
 
 
 def _call_when(
-    ended: Callable[[], object], loop: asyncio.AbstractEventLoop, asked: asyncio.Event
+    ended: Callable[[], object], loop: asyncio.AbstractEventLoop, *events: asyncio.Event
 ) -> None:
-    """Set `asked` when `ended` returns in another thread."""
+    """Set events when `ended` returns in another thread."""
 
     def watch() -> None:
         ended()
         with suppress(RuntimeError):  # the loop has ended before
-            loop.call_soon_threadsafe(asked.set)
+            for event in events:
+                loop.call_soon_threadsafe(event.set)
 
     threading.Thread(target=watch, daemon=True, name="run beside").start()

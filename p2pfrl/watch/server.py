@@ -1,5 +1,8 @@
 """The server of a page: its files, the newest state as JSON, and changes as server-sent events.
 
+A program that follows the page asks for `/state.json` again and again. When the run has ended, the
+page waits a moment until each such program has the last state (`Page.hand_over`).
+
 It answers GET and HEAD only, and changes nothing. Each browser gets the newest state of what has
 changed since its last event. Nothing is queued for it, so one that never reads costs one task,
 which ends after `_PATIENCE` seconds.
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from importlib.resources import files
@@ -35,6 +39,9 @@ _PATIENCE = 20.0
 """Seconds that a browser has to take an event."""
 _QUIET = 15.0
 """Seconds after which an empty event shows a browser that the server is there."""
+_FOLLOWING = 5.0
+"""Seconds within which a program that follows the page asks for its state again."""
+_LOOK = 0.05
 _KINDS = {
     "index.html": "text/html; charset=utf-8",
     "watch.js": "text/javascript; charset=utf-8",
@@ -77,6 +84,7 @@ class Page:
         self._token = token
         self._is_local = is_local
         self._browsers = 0
+        self._followers: dict[str, tuple[float, bool]] = {}
         self._is_over = False
         self._reading = asyncio.Lock()
 
@@ -102,6 +110,21 @@ class Page:
         """End the events of all browsers."""
         self._is_over = True
         self.board.put({"closed": True})
+
+    async def hand_over(self, patience: float) -> None:
+        """Wait until every program that follows the page has its last state, after `close`.
+
+        Args:
+            patience: most seconds to wait.
+        """
+        end = time.monotonic()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while any(
+                    not has_last and end - asked < _FOLLOWING
+                    for asked, has_last in self._followers.values()
+                ):
+                    await asyncio.sleep(_LOOK)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -156,12 +179,22 @@ class Page:
         path = request.url.path
         if path == "/state.json":
             await self.refresh()
+            self._note_follower(request)
             return Response(self.board.since(0), media_type="application/json")
         name = "index.html" if path == "/" else path.removeprefix("/page/")
         if name not in _KINDS or (path != "/" and not path.startswith("/page/")):
             return PlainTextResponse(f"404: there is no {path} here\n", 404)
         content = files("p2pfrl.watch").joinpath("page", name).read_bytes()
         return Response(content, media_type=_KINDS[name])
+
+    def _note_follower(self, request: Request) -> None:
+        """Note who asks for the state, and whether it is the last one."""
+        host = request.client.host if request.client is not None else ""
+        who = f"{host} {request.headers.get('user-agent', '')[:64]}"
+        self._followers.pop(who, None)  # the newest are last
+        self._followers[who] = (time.monotonic(), self._is_over)
+        if len(self._followers) > MOST_BROWSERS:
+            del self._followers[next(iter(self._followers))]
 
     async def _events(self, request: Request, receive: Receive, send: Send) -> None:
         """Send what changes to one browser until it leaves, or `close`."""

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,8 @@ def test_a_process_that_is_started_again_begins_at_its_saved_round(tmp_path, mon
 
 def test_progress_says_who_is_awaited_until_a_round_has_ended():
     status = Status((4, 5), 17, 60, 198.1, 3.0, 1_500_000, 0, 9, {}, 0.0)
-    waiting = progress(status, "agents 0-3 at 10.0.0.1:7000")
+    waiting = progress(replace(status, waiting="agents 0-3 at 10.0.0.1:7000"))
     assert waiting == "agents 4-5  round 17/60  waiting for agents 0-3 at 10.0.0.1:7000"
-    assert progress(status, "") == (
+    assert progress(status) == (
         "agents 4-5  round 17/60  return 198.1  sent 1.5 MB  deadlines expired 0"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,8 @@ from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.deploy.journal import Journal
 from p2pfrl.deploy.process import _MOST_PREDICTED, NETWORK
-from p2pfrl.deploy.status import Status
+from p2pfrl.deploy.status import Status, waiting_status
+from p2pfrl.deploy.status import row_of as statuses_row
 from p2pfrl.results.formats import graph_to_json
 from p2pfrl.scenario.render import resolved
 from p2pfrl.watch import serve as serving
@@ -195,21 +198,30 @@ def test_one_process_alone_shows_what_it_has_heard_of_the_others(tmp_path: Path)
     assert "Curves are of agents 0-1 only." in found["notes"]
 
 
-def test_pages_of_peers_become_one_and_one_that_is_gone_is_said_to_be_so(tmp_path: Path) -> None:
-    folders = deployment(tmp_path)
+@contextmanager
+def served(folders: list[Path], token: str) -> Iterator[tuple[list[str], threading.Event]]:
+    """Serve the pages of processes until an event: that these have ended."""
     over, urls, threads = threading.Event(), [], []
     for folder in folders:
         listener = serving.listening(("127.0.0.1", 0))
-        urls.append(serving.url_of(listener, "a-token-of-the-page"))
-        words = (Local(folder), listener, "a-token-of-the-page")
-        threads.append(
-            threading.Thread(
-                target=serving.serve, args=words, kwargs={"is_local": False, "ended": over.wait}
-            )
-        )
+        urls.append(serving.url_of(listener, token))
+        words = (Local(folder), listener, token)
+        more = {"is_local": not token, "ended": over.wait}
+        threads.append(threading.Thread(target=serving.serve, args=words, kwargs=more))
     for thread in threads:
         thread.start()
     try:
+        yield urls, over
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(10.0)
+
+
+def test_pages_of_peers_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_HANDING_OVER", 0.0)
+    folders = deployment(tmp_path)
+    with served(folders, "a-token-of-the-page") as (urls, _):
         together = pages(urls, "")
         assert isinstance(together, Deployed)
         found = together.read()
@@ -226,13 +238,106 @@ def test_pages_of_peers_become_one_and_one_that_is_gone_is_said_to_be_so(tmp_pat
             pages([urls[0].partition("?")[0]], "another-token-here")
         with pytest.raises(P2PFRLError, match="expected the token of this page, got none"):
             pages([urls[0].partition("?")[0]], "")
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join(10.0)
-    assert {row[1] for row in together.read()["processes"]["rows"]} == {"unreachable"}
     with pytest.raises(P2PFRLError, match="cannot be read"):
         pages(urls, "")
+
+
+def test_what_follows_a_page_gets_the_last_state_of_a_run_that_ends(tmp_path: Path) -> None:
+    folders = deployment(tmp_path)
+    with served(folders, "") as (urls, over):
+        together, alone = pages(urls, ""), pages(urls[:1], "")
+        with running(folders[0]), running(folders[1]):
+            assert together.read()["run"]["state"] == "running"
+            assert alone.read()["run"]["state"] == "running"
+        for folder in folders:
+            end(folder)
+        over.set()
+        states = [together.read()["run"] for _ in range(2)]
+        assert alone.read()["run"]["state"] == "ended by rounds"
+    states.append(together.read()["run"])
+    assert [(run["state"], run["down"]) for run in states] == [("ended by rounds", [])] * 3
+    assert set(together.read()["colors"]["states"]) == {"e"}
+    last = alone.read()
+    assert (last["run"]["state"], last["problem"]) == ("ended by rounds", "")
+    assert last["notes"][-1].startswith("The page of this run has ended")
+
+
+def end(folder: Path) -> None:
+    """Write what a process writes at its end."""
+    found = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps({**found, "round": 10, "time": time.time()}))
+    (folder / "peer.json").write_text(json.dumps({"stopped_by": "rounds", "rounds": 10}))
+
+
+def test_a_process_whose_page_is_gone_is_unreachable_and_down_only_if_others_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_HANDING_OVER", 0.0)
+    folders = deployment(tmp_path)
+    found = json.loads((folders[0] / "status.json").read_text())
+    (folders[0] / "status.json").write_text(json.dumps({**found, "down": []}))
+    with served(folders, "") as (urls, _):
+        together, alone = pages(urls, ""), pages(urls[:1], "")
+        with running(folders[0]):
+            now = time.time()
+            found = json.loads((folders[0] / "status.json").read_text())
+            (folders[0] / "status.json").write_text(json.dumps({**found, "time": now - 2.0}))
+            first = together.read(), alone.read()
+    clock = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: clock + 40.0)
+    second = together.read(), alone.read()
+    for before, after in zip(first, second, strict=True):
+        assert row_of(before, "0-1")["state"] == "running"
+        assert 40.0 <= row_of(after, "0-1")["last sign"] - row_of(before, "0-1")["last sign"] < 60.0
+    assert row_of(second[0], "0-1")["state"] == "unreachable"
+    assert second[0]["run"]["state"] == "1 unreachable, 1 killed"
+    assert second[0]["run"]["down"] == [2, 3]  # its last state was "killed"
+    assert second[0]["colors"]["states"] == "??dd"
+    assert (second[1]["run"]["state"], second[1]["run"]["running"]) == ("unreachable", False)
+    assert "cannot be read" in second[1]["problem"]
+
+
+def test_a_process_that_waits_for_others_at_the_start_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "peer"
+    folder.mkdir()
+
+    async def wait() -> None:
+        async with waiting_status(folder, (0, 1), 10, lambda: "agents 2-3 to join"):
+            await asyncio.sleep(0)
+
+    asyncio.run(wait())
+    with running(folder):
+        found = Local(folder).read()
+        assert main(["status", str(folder)]) == 0
+    assert found["run"]["state"] == "waiting for agents 2-3 to join"
+    assert row_of(found, "0-1")["state"] == "running, waiting for agents 2-3 to join"
+    assert row_of(found, "0-1")["round"] == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{folder}: running, waiting for agents 2-3 to join  round 0/10  ")
+    assert statuses_row([folder]) is None  # it has not begun
+    assert row_of(Local(folder).read(), "0-1")["state"] == "killed"
+
+
+def test_equal_lines_of_a_log_are_one_up_to_another_about_the_same_agents(tmp_path: Path) -> None:
+    folders = deployment(tmp_path)
+    gone = {"what": "unreachable", "address": ["10.0.0.2", 7000], "error": "refused"}
+    other = {"what": "unreachable", "address": ["10.0.0.9", 7000], "error": "refused"}
+    lines = [{"what": "lost", "agents": [2, 3], "detail": "closed"}]
+    lines += [{**one, "count": count} for count in (1, 2, 8) for one in (gone, other)]
+    lines += [{"what": "up", "agents": [2, 3]}, gone]
+    text = "".join(json.dumps({"time": float(at), **line}) + "\n" for at, line in enumerate(lines))
+    (folders[0] / "log.jsonl").write_text(text)
+    found = [line["text"] for line in Local(tmp_path).read()["log"]]
+    clock = datetime.fromtimestamp(0).strftime("%H:%M:")
+    assert found == [
+        "0-1: unreachable agents 2-3 at 10.0.0.2:7000: refused",
+        "0-1: up agents 2-3",
+        f"0-1: unreachable at 10.0.0.9:7000: refused (8 times since {clock}02)",
+        f"0-1: unreachable agents 2-3 at 10.0.0.2:7000: refused (8 times since {clock}01)",
+        "0-1: lost agents 2-3: closed",
+    ]
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:99999999", ""])
