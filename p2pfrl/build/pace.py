@@ -79,6 +79,22 @@ def pace(
     }
 
 
+def with_environments(scenario: Scenario, found: dict[str, Any] | None, seconds: float) -> float:
+    """Return the estimated seconds of a run (estimate.py) with those of its environments.
+
+    Args:
+        scenario: the scenario.
+        found: what `pace` returned.
+        seconds: without environments.
+    """
+    rounds, section = scenario.stop.rounds, scenario.evaluation
+    if found is None or rounds is None:
+        return seconds
+    times = 1 + rounds // section.every if section.episodes else 0
+    evaluated = times * found["seconds_per_evaluation_at_most"]
+    return float(f"{seconds + rounds * found['seconds_per_round'] + evaluated:.2g}")
+
+
 def what_takes_long(scenario: Scenario, found: dict[str, Any]) -> str:
     """Return a sentence if a round or an evaluation takes a minute or more, else "".
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from p2pfrl.build.bounds import previewed
+from p2pfrl.build.estimate import Estimate, estimate
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.privacy import plan
 from p2pfrl.build.secure import promised
@@ -16,7 +17,7 @@ from p2pfrl.learning.learners.base import Stack, Traits
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.bind import differences, outline
 from p2pfrl.scenario.byzantine import byzantine
-from p2pfrl.scenario.modes import MODES
+from p2pfrl.scenario.modes import MODES, Mode
 from p2pfrl.scenario.resources import assigned, resources, shares
 from p2pfrl.scenario.traffic import beside, message_bytes, shared_parts
 
@@ -48,6 +49,9 @@ def preview(scenario: Scenario) -> dict[str, Any]:
     phases = max(1, len(scenario.secure.phases))
     of_round = messages / phases * (frame + beside(scenario) / 2)
     terms = previewed(scenario, stack, view, prediction)
+    needed = estimate(
+        scenario, stack, messages=messages, message_bytes=frame, edges=_edges(whole, mode)
+    )
     return {
         "name": scenario.name,
         "hash": hash8(scenario),
@@ -73,7 +77,26 @@ def preview(scenario: Scenario) -> dict[str, Any]:
         **_assigned(scenario),
         **plan(scenario, _shared(stack, parts)),
         **promised(scenario),
+        **needed.shown(),
     }
+
+
+def needs(scenario: Scenario, *, draws: bool = True) -> Estimate:
+    """Return what a run of the scenario in the simulator will need, and nothing else.
+
+    `draws`: whether figures and report are made.
+    """
+    stack, mode = outline(scenario), MODES[scenario.mode]
+    whole = TopologyView(scenario.topology, scenario.agents, scenario.seed)
+    upload, model = message_bytes(scenario, stack, shared_parts(scenario, stack))
+    return estimate(
+        scenario,
+        stack,
+        messages=BUILDERS[mode.name]().messages(scenario, whole),
+        message_bytes=(upload + model) / 2 if mode.has_coordinator else upload,
+        edges=_edges(whole, mode),
+        draws=draws,
+    )
 
 
 def _assigned(scenario: Scenario) -> dict[str, Any]:
@@ -162,6 +185,13 @@ def _agreement(prediction: Prediction | None) -> dict[str, Any]:
         "rounds_to_1e-6": prediction.rounds_to(1e-6),
         "keeps_mean": prediction.doubly_stochastic,
     }
+
+
+def _edges(whole: TopologyView, mode: Mode) -> int:
+    """Return the number of pairs of agents that exchange, of all rounds if that is known."""
+    if not mode.mixes:
+        return 0
+    return (whole.at(0) if whole.period is None else whole.union).size
 
 
 def _graph(view: TopologyView | None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.build.assembly import Assembly
 from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.graph import Graph
@@ -21,6 +20,7 @@ from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import MODES
 
 if TYPE_CHECKING:
+    from p2pfrl.build.assembly import Assembly
     from p2pfrl.exchange.privacy.gaussian import Gaussian
 
 SIMULATED = "simulated privacy: the noise follows from the seed of the run"

@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from p2pfrl.build.pace import pace, what_takes_long
+from p2pfrl.build.estimate import amount, available, what_is_short
+from p2pfrl.build.pace import pace, what_takes_long, with_environments
+from p2pfrl.build.preview import needs
 from p2pfrl.commands.failures import as_typed
+from p2pfrl.commands.notes import note
 from p2pfrl.commands.single import Single
 from p2pfrl.commands.summaries import conclude
 from p2pfrl.core.errors import AgentError, RecordError
@@ -27,6 +30,8 @@ from p2pfrl.scenario import Scenario, hash8
 
 INTERVAL = 5.0
 """Seconds between plain lines of progress."""
+_LONG = 60.0
+"""Seconds of a run from which on it is told before what it takes, and how much is left."""
 
 
 Rows = Callable[[Mapping[str, float]], None]
@@ -72,11 +77,11 @@ def run_scenario(
         draws: whether to draw figures and write the report.
         workers: number of processes that train, or "auto".
     """
-    if not resuming:
-        price(scenario)
     if log is not None:
         require(log)
     directory = out or run_directory(scenario)
+    if not resuming:
+        price(scenario, directory, draws=draws)
     tracker = None if log is None else Log(log, directory, directory.name)
     with (
         live_page(directory, live),
@@ -135,19 +140,22 @@ def both(first: Rows | None, second: Rows | None) -> Rows | None:
     return passed
 
 
-def price(scenario: Scenario) -> None:
-    """Say before a run what its environments take, if that is long."""
+def price(scenario: Scenario, directory: Path, *, draws: bool) -> None:
+    """Say before a run what it needs that is long or not there, and its environments, if slow."""
     try:
         found = pace(scenario, tell=note)
     except AgentError:
         return  # the run says what is wrong, or goes on
     if found is not None and (what := what_takes_long(scenario, found)):
         note(what)
-
-
-def note(what: str) -> None:
-    """Print a note, as those of a scenario are."""
-    print(f"note: {as_typed(what)}", file=sys.stderr, flush=True)
+    needed = needs(scenario, draws=draws).shown()
+    for what in what_is_short(needed, *available(directory)):
+        note(what)
+    seconds = with_environments(scenario, found, needed["cpu_seconds_about"])
+    if seconds >= _LONG:
+        memory, disk = needed["memory_about"], needed["disk_running_about"]
+        size = f"{amount(memory)} of memory and {amount(disk)} of disk"
+        note(f"stop: the run takes very roughly {span(seconds)} of one core, about {size}")
 
 
 @contextmanager
@@ -239,6 +247,16 @@ def span(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def time_left(done: float, goal: int | None, seconds: float) -> str:
+    """Return in words about how long the rest takes, as the rounds so far did; "" if it is short.
+
+    >>> time_left(20, 100, 30.0), time_left(100, 100, 90.0), time_left(20, None, 30.0)
+    ('  about 2 min 0 s left', '', '')
+    """
+    left = 0.0 if goal is None else seconds * (goal - done) / max(1.0, done)
+    return f"  about {span(left)} left" if left >= _LONG else ""
+
+
 class Lines:
     """Prints one line of progress at the first row and then every few seconds.
 
@@ -251,7 +269,7 @@ class Lines:
         self._goal = goal
         self._interval = interval
         self._printed: float | None = None
-        self._last = time.monotonic()
+        self._began = self._last = time.monotonic()
 
     def __call__(self, row: Mapping[str, float], /) -> None:
         """Print the row if the last line is old enough."""
@@ -263,7 +281,9 @@ class Lines:
         ):
             self._printed = self._last = now
             goal = f"/{self._goal}" if self._goal else ""
-            print(f"round {row['round']:.0f}{goal}  {line(row)}", file=sys.stderr, flush=True)
+            left = time_left(row["round"], self._goal, now - self._began)
+            shown = f"round {row['round']:.0f}{goal}  {line(row)}{left}"
+            print(shown, file=sys.stderr, flush=True)
 
     def working(self, what: str) -> None:
         """Print what is done if the last line is old enough."""

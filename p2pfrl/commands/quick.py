@@ -20,8 +20,10 @@ def validate(
 ) -> int:
     """Check a scenario and predict its cost: parameters, bytes, lambda_2, rounds to consensus.
 
-    Environments that are no arrays take up to 100 steps, and what they take is shown, too. With
-    --quiet only the exit code shows the result.
+    What a run in the simulator needs is estimated: memory and disk within a factor of two, time of
+    one core roughly. A note says where this machine has less. Environments that are no arrays take
+    up to 100 steps, and what they take is shown, too. With --quiet only the exit code shows the
+    result.
 
     Parameters
     ----------
@@ -29,9 +31,10 @@ def validate(
         A scenario file or name.
     """
     with _uncollected():
-        from p2pfrl.build.pace import pace, what_takes_long
+        from p2pfrl.build.estimate import available, what_is_short
+        from p2pfrl.build.pace import pace, what_takes_long, with_environments
         from p2pfrl.build.preview import preview
-        from p2pfrl.commands.progress import note
+        from p2pfrl.commands.notes import note
         from p2pfrl.deploy.projection import round_bytes
         from p2pfrl.deploy.thinning import thinning_of
         from p2pfrl.scenario.bind import outline
@@ -43,6 +46,8 @@ def validate(
         thinning = thinning_of(scenario, layout)
         if (measured := pace(scenario, tell=note)) is not None:
             found["environments"] = measured
+            seconds = found["cpu_seconds_about"]
+            found["cpu_seconds_about"] = with_environments(scenario, measured, seconds)
             if what := what_takes_long(scenario, measured):
                 note(what)
         found["journal_per_round"] = own
@@ -50,6 +55,8 @@ def validate(
         found["journal_every"] = thinning.stride(0) if scenario.stop.rounds else None
     if json or not quiet:
         show(found, json)
+    for what in what_is_short(found, *available(Path())):
+        note(what)
     return DONE
 
 

@@ -190,6 +190,29 @@ def each_environment(scenario: Scenario) -> Iterator[tuple[int, int, Problem, Si
             yield len(make.agents), min(make.agents), section.rule, simulator
 
 
+def is_external(scenario: Scenario) -> bool:
+    """Return whether an environment is no arrays of this process."""
+    return any(
+        make.environment is not None and make.environment.rule.is_external
+        for make in scenario.makes
+    )
+
+
+def instance_bytes(scenario: Scenario, stack: Stack) -> tuple[float, float]:
+    """Return about how many bytes of the problem an agent has: in memory, and in the record.
+
+    The arrays of the environments of the first agents are made for it.
+    """
+    tables, found = _Tables(scenario, range(scenario.players)), 0.0
+    for make in scenario.makes:
+        if make.environment is not None:
+            arrays = make.environment.rule.instance(tables.of(make.environment))
+            own = sum(values.nbytes for values in arrays.values()) / scenario.players
+            found += own * len(make.agents) / scenario.agents
+    held, saved = stack.objective.problem_bytes()
+    return found + held, found + saved
+
+
 def outline(scenario: Scenario) -> Stack:
     """Return the learner of a scenario with one environment: for sizes, not for training.
 

@@ -285,6 +285,10 @@ class Objective:
         """Return the instance, for `problem.safetensors`: what anyone needs to check a result."""
         return {}
 
+    def problem_bytes(self) -> tuple[int, int]:
+        """Return about how many bytes of the problem an agent has: in memory, and in `problem`."""
+        return 0, 0
+
     def linear(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Return A `(n, p, p)` and b `(n, p)` of fields A_i x - b_i, if that is what agents follow.
 

@@ -242,6 +242,13 @@ class QuadraticStack(Stack, Objective, PooledTraining):
         return Outcome(batch.parameters, batch.state, steps, loss, [()] * len(loss))
 
     @override
+    def problem_bytes(self) -> tuple[int, int]:
+        n, d = self.task.agents, self.learner.dimension
+        held = 0 if self._scalar is not None else 8 * d * d
+        saved = 8 * d * d if n * d * d <= _LARGEST else 0
+        return held + 8 * d, saved + 8 * d
+
+    @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
         """Return `A` `(n, d, d)`, left out beyond 1e8 numbers, and `x_star` `(n, d)`."""
         n, d = self.x_star.shape

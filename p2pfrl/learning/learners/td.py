@@ -283,6 +283,12 @@ class TDStack(Stack, Objective):
         return before, action, after
 
     @override
+    def problem_bytes(self) -> tuple[int, int]:
+        p, states = self._width, self.features.shape[0]
+        own = 8 * (p * p + 2 * p + states)
+        return own, own
+
+    @override
     def problem(self) -> dict[str, NDArray[np.generic]]:
         """Return A_bar `(n, p, p)`, b_bar, theta_star `(n, p)`, optimum, and what they follow from.
 

@@ -12,7 +12,6 @@ from p2pfrl.core.needs import Composable, Need
 from p2pfrl.core.options import construct, options_of, slot_of
 from p2pfrl.core.types import COORDINATOR, name_of
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.learning.native.choice import missing
 from p2pfrl.learning.normalization import PART
 from p2pfrl.learning.started import UNWANTED, usual_in_words
 from p2pfrl.scenario.bind import outline, start_of
@@ -97,7 +96,11 @@ def is_idle(note: str) -> bool:
 def _engine(scenario: Scenario) -> Iterator[str]:
     """Yield a note where the native engine would compute, if there were one here."""
     may_be_native = any(getattr(make.learner, "policy", None) == "" for make in scenario.makes)
-    if scenario.compute.engine == "auto" and may_be_native and (why := missing()) is not None:
+    if scenario.compute.engine != "auto" or not may_be_native:
+        return
+    from p2pfrl.learning.native.choice import missing  # needed by learners with networks only
+
+    if (why := missing()) is not None:
         yield f"compute.engine: torch computes; 'native' cannot be used here: {why}"
 
 
