@@ -113,13 +113,13 @@ def test_a_run_and_validate_say_what_takes_long(
     )
     quick = {"seconds_per_round": 2.0, "seconds_per_evaluation_at_most": 59.0}
     assert not what_takes_long(made, found | quick)
-    price(scenario(max_steps=10**6))
+    price(scenario(max_steps=10**6), Path(), draws=False)
     assert "note: environment.id: own_envs:Point makes" in capsys.readouterr().err
     (tmp_path / "slow.toml").write_text(TEXT)
     file = str(tmp_path / "slow.toml")
     assert main(["validate", file, "--set", "environment.max_steps=1000000"]) == 0
     assert "note: environment.id: own_envs:Point makes" in capsys.readouterr().err
-    price(scenario(id="own_envs:Flaky"))
+    price(scenario(id="own_envs:Flaky"), Path(), draws=False)
     assert not capsys.readouterr().err, "the run itself says what is wrong"
 
 
