@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.learning.environments.base import Problem, Simulator, State, longest
 from p2pfrl.learning.environments.gym import Gym
+from p2pfrl.learning.environments.zoo import PettingZoo
 from p2pfrl.learning.learners.base import Task
 from p2pfrl.learning.learners.networked import Encoded
 from p2pfrl.learning.meetings import whole_worlds
@@ -72,7 +73,7 @@ def render(
     try:
         act = _acting(record, simulator, agents, policy)
         most = steps or longest(simulator.spec)
-        frames, total = _play(simulator, agents, act, most)
+        frames, total = _play(simulator, agents, act, most, _lacking(section.rule))
     finally:
         simulator.close()
     film(frames, path, per_second=per_second)
@@ -82,8 +83,22 @@ def render(
 def _seen(problem: Problem) -> Problem:
     """Return the environment as one that gives pictures."""
     if isinstance(problem, Gym):
+        known = problem.parameters()
+        takes_all = known is None or any(each.kind is each.VAR_KEYWORD for each in known.values())
+        if not takes_all and known is not None and "render_mode" not in known:
+            raise RecordError(_lacking(problem))
+    if isinstance(problem, Gym | PettingZoo):
         return replace(problem, kwargs={**problem.kwargs, "render_mode": "rgb_array"})
     return problem
+
+
+def _lacking(problem: Problem) -> str:
+    """Return that an environment has no pictures, and what gives it some."""
+    what = "render: the environment has no pictures"
+    if isinstance(problem, Gym | PettingZoo):
+        keeps = "its constructor takes and keeps render_mode, here 'rgb_array'"
+        what += f"; it has if {keeps}, and render() returns pixels, bytes (height, width, 3)"
+    return what
 
 
 def _acting(record: Record, simulator: Simulator, agents: list[int], policy: str) -> Act:
@@ -109,7 +124,7 @@ def _acting(record: Record, simulator: Simulator, agents: list[int], policy: str
 
 
 def _play(
-    simulator: Simulator, agents: list[int], act: Act, most: int
+    simulator: Simulator, agents: list[int], act: Act, most: int, lacking: str
 ) -> tuple[list[Frame], NDArray[np.float64]]:
     """Return the frames of an episode and the returns of the agents."""
     state = simulator.init(agents, purpose="evaluation-0")
@@ -119,7 +134,7 @@ def _play(
     for _ in range(most):
         frame = simulator.picture(state)
         if frame is None:
-            raise RecordError("render: the environment has no pictures")
+            raise RecordError(lacking)
         frames.append(frame)
         step = simulator.step(state, act(obs, state))
         if step.finished[0, 0]:

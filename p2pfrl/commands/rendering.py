@@ -27,8 +27,8 @@ def render(
 ) -> int:
     """Write an episode of an agent's final policy, or how agents agree, as an animated picture.
 
-    For junction, warehouse, signal_grid, the classic tasks (CartPole and so on), and Gymnasium's
-    environments with render_mode "rgb_array". All members of a shared world act.
+    For junction, warehouse, signal_grid, the classic tasks (CartPole and so on), and environments
+    of Gymnasium and PettingZoo with render_mode "rgb_array". All members of a shared world act.
 
     Parameters
     ----------

@@ -71,7 +71,20 @@ def test_what_cannot_be_rendered_is_refused_in_words(junction, words, complaint,
 def test_an_environment_without_pictures_says_so(tmp_path, capsys):
     run(tmp_path / "run", 'id = "lqr"')
     assert main(["render", str(tmp_path / "run"), "--out", str(tmp_path / "x.gif")]) == 1
-    assert "the environment has no pictures" in capsys.readouterr().err
+    assert capsys.readouterr().err == "render: the environment has no pictures\n"
+    run(tmp_path / "own", 'id = "own_envs:Together"')
+    assert main(["render", str(tmp_path / "own"), "--out", str(tmp_path / "x.gif")]) == 1
+    assert (
+        "no pictures; it has if its constructor takes and keeps render_m" in capsys.readouterr().err
+    )
+
+
+def test_an_environment_of_pettingzoo_shows_itself(tmp_path):
+    run(tmp_path / "run", 'id = "pettingzoo:own_envs:Pair"')
+    words = ["render", str(tmp_path / "run"), "--agent", "1", "--out", str(tmp_path / "x.gif")]
+    assert main([*words, "--steps", "3"]) == 0
+    with Image.open(tmp_path / "x.gif") as image:
+        assert image.n_frames == 3
 
 
 def rods(environment, *state: float) -> list[Rod]:

@@ -292,7 +292,8 @@ class Pair:
     They push one point, from both sides; `b` ends after `short` steps, `a` after ten.
     """
 
-    def __init__(self, short: int = 10, wrong: str = "") -> None:
+    def __init__(self, short: int = 10, wrong: str = "", render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
         self.possible_agents = ["a", "b"]
         self.agents: list[str] = []
         self.short, self.wrong, self.is_broken = short, wrong, False
@@ -330,6 +331,9 @@ class Pair:
         info = {name: {"clock": self.clock} for name in self.agents}
         self.agents = [name for name in self.agents if not over[name]]
         return seen, reward, ends, cuts, info
+
+    def render(self):
+        return np.full((20, 30, 3), 20 * self.clock, np.uint8)
 
     def close(self):
         pass

@@ -301,6 +301,19 @@ class ZooSimulator(Simulator):
         self._position = 0
 
     @override
+    def picture(self, state: State) -> NDArray[np.uint8] | None:
+        """Return the pixels of the first environment, if it was made with a render mode."""
+        env = self._envs[self._worlds[0]][0]
+        if getattr(env, "render_mode", None) is None:
+            return None
+        try:
+            seen = np.asarray(env.render())
+        except FOREIGN as error:
+            why = f"{self._problem.id}: render() raised {reason(error)}"
+            raise AgentError(self._worlds[0] * self._members, why) from error
+        return seen if seen.dtype == np.uint8 and seen.shape[2:] == (3,) else None
+
+    @override
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
         k, m, g = self._members, self.instances, len(self._worlds)
         self._align([world * k + i for world in self._worlds for i in range(k)], state)
