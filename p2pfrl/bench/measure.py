@@ -51,6 +51,35 @@ def rates(first: Contestant, second: Contestant, *, turns: int) -> tuple[float, 
     return one, other
 
 
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Ratios of two contestants that took turns.
+
+    Attributes:
+        ratio: median of work per CPU second of the first over that of the second, turn by turn.
+        low, high: least and greatest of these ratios.
+        other: median work per CPU second of the second.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    other: float
+
+    @property
+    def span(self) -> str:
+        """Least and greatest ratio in words: the worst turn beside the best."""
+        return f"turns {self.low:.3g} to {self.high:.3g}"
+
+
+def paired(first: Contestant, second: Contestant, *, turns: int) -> Paired:
+    """Return the ratios of two contestants that run in turns A B A B ..."""
+    found = [(rate(first), rate(second)) for _ in range(turns)]
+    ratios = [one / other for one, other in found]
+    other = median(other for _, other in found)
+    return Paired(median(ratios), min(ratios), max(ratios), other)
+
+
 def medians(contestants: Sequence[Contestant], *, turns: int) -> list[float]:
     """Return the median work per CPU second of each of several contestants, which take turns."""
     found = [[rate(contestant) for contestant in contestants] for _ in range(turns)]

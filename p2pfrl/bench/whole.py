@@ -47,6 +47,8 @@ def evaluation(quick: bool) -> Iterator[Result]:
         1, n, problem.simulator(table, 4, 1), problem.simulator(table, episodes, 1), engine=engine
     )
 
+    spent = list[float]()
+
     def parts() -> float:
         trainer = Trainer(PPO(shared_trunk=True).prepare(task), n)
 
@@ -61,11 +63,15 @@ def evaluation(quick: bool) -> Iterator[Result]:
             return work
 
         trained = rate(lambda: _once(updates(trainer, _ROUNDS)))
-        return trained / rate(evaluated)
+        speed = rate(evaluated)
+        spent.append(1000.0 / speed / n)
+        return trained / speed
 
     value = median(parts() for _ in range(1 if quick else 3))
     against = f"{_ROUNDS} rounds of training; at most {_EVALUATION}{note}"
     yield Result(f"evaluation_vs_{_ROUNDS}_rounds_n1024", value, "x", against)
+    text = f"CPU time of one core, {episodes} greedy episodes of CartPole"
+    yield Result("evaluation_per_agent_n1024", median(spent), "ms", text)
 
 
 def command(quick: bool) -> Iterator[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as encoder
+import os
 import sys
 import warnings
 from dataclasses import asdict
@@ -31,6 +32,7 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
             return _laws(names[1:], quick, json)
     from p2pfrl.bench import BENCHMARKS, run
     from p2pfrl.bench.measure import Result
+    from p2pfrl.results.versions import kernels
 
     def show(result: Result) -> None:
         if not json:
@@ -40,7 +42,9 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
             )
 
     if not quiet:
-        print(f"measuring {', '.join(names or BENCHMARKS)}", file=sys.stderr, flush=True)
+        coretype = os.environ.get("OPENBLAS_CORETYPE", "not set")
+        print(f"measuring {', '.join(names or BENCHMARKS)}", file=sys.stderr)
+        print(f"with {kernels()}; OPENBLAS_CORETYPE {coretype}", file=sys.stderr, flush=True)
     results = run(names, quick, progress=show)
     if json:
         print(encoder.dumps([asdict(result) for result in results], indent=2, allow_nan=False))

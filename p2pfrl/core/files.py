@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,17 @@ def read_table(path: Path, limit: int) -> dict[str, Any] | None:
 
 
 def write_atomically(
-    path: Path, content: bytes, *, mode: int = 0o666, keep: Path | None = None
+    path: Path,
+    content: bytes | Iterable[bytes | memoryview],
+    *,
+    mode: int = 0o666,
+    keep: Path | None = None,
 ) -> None:
     """Write `content` beside `path`, sync it, rename it to `path`, and sync the directory.
 
     Args:
         path: of the file; what was there before is replaced.
-        content: of the file.
+        content: of the file, or its pieces one after the other.
         mode: permissions of a new file, from its first moment.
         keep: a name for the file that was there before.
 
@@ -75,7 +80,7 @@ def write_atomically(
         temporary.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
-            file.write(content)
+            file.writelines((content,) if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
@@ -91,7 +96,9 @@ def write_atomically(
             temporary.unlink(missing_ok=True)
 
 
-def write_file(path: Path, content: bytes, *, keep: Path | None = None) -> None:
+def write_file(
+    path: Path, content: bytes | Iterable[bytes | memoryview], *, keep: Path | None = None
+) -> None:
     """Write a file of a run directory atomically; arguments as of `write_atomically`.
 
     Raises:

@@ -13,7 +13,7 @@ with the object it was taken from. An object that occurs twice in a state is sto
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -51,6 +51,8 @@ _CLASSES: dict[str, type] = {
 }
 _HEADER = 8
 _TREE = "tree"
+_KINDS = {"f": "F", "i": "I", "u": "U"}
+"""Kinds of numpy's numbers -> letters of safetensors, before the number of bits."""
 _LARGEST_HEADER = 2**30
 
 
@@ -106,10 +108,36 @@ def write(path: Path, state: State, facts: Mapping[str, str], *, keep: Path | No
     Raises:
         RecordError: it cannot be written; the file that was there before is intact.
     """
-    from safetensors.numpy import save
-
     text, found = pack(state, facts)
-    write_file(path, save(_arrays(text, found), {"checksum": _checksum(text, found)}), keep=keep)
+    metadata = {"checksum": _checksum(text, found)}
+    write_file(path, _pieces(_arrays(text, found), metadata), keep=keep)
+
+
+def _pieces(
+    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    """Yield a file of safetensors piece by piece, without a copy of the arrays.
+
+    What `safetensors.numpy.save` returns takes as much memory as all arrays, twice.
+    """
+    ordered = sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize)
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, values in ordered:
+        start, end = end, end + values.nbytes
+        dtype = "BOOL" if values.dtype.kind == "b" else _KINDS[values.dtype.kind]
+        bits = "" if values.dtype.kind == "b" else str(8 * values.dtype.itemsize)
+        header[name] = {
+            "dtype": dtype + bits,
+            "shape": list(values.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _HEADER)
+    yield len(text).to_bytes(_HEADER, "little")
+    yield text
+    for _, values in ordered:
+        yield np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def read(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:

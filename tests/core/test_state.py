@@ -1,5 +1,6 @@
 """State as a value: what is written is what is read, and what is damaged is refused by name."""
 
+import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
 
@@ -147,3 +148,15 @@ def test_the_header_of_a_file_does_not_grow_with_the_state(tmp_path):
     # safetensors refuses headers of 100 MB: the metadata of a run of 10,000 agents had more.
     write(tmp_path / "s", {"value": list(range(100_000))}, FACTS)
     assert int.from_bytes((tmp_path / "s").read_bytes()[:8], "little") < 1000
+
+
+def test_writing_a_state_takes_little_memory_beside_it(tmp_path):
+    state = {"value": np.ones(4_000_000)}
+    tracemalloc.start()
+    try:
+        write(tmp_path / "large.state", state, FACTS)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.5 * 32_000_000, "a copy of 32 MB, or two, would be more"
+    assert (read(tmp_path / "large.state", FACTS)["value"] == 1.0).all()
