@@ -54,6 +54,8 @@ def figure(
     if name not in FIGURES:
         raise P2PFRLError(f"plots: there is no figure {show(name)}{did_you_mean(name, FIGURES)}")
     kind = FIGURES[name]
+    if x is not None and x not in _COLUMNS:
+        raise P2PFRLError(f"x: expected one of {', '.join(_COLUMNS)}, got {show(x)}")
     if x is not None and not kind.takes_x:
         raise P2PFRLError(
             f"x: the figure {name!r} has no curves whose horizontal axis can be chosen"

@@ -134,7 +134,7 @@ def compose(
         "parameters": layout.size,
         **({"sources": found} if (found := sources(scenario)) else {}),
         **({"start": start.record} if (start := assembly.learning.start) else {}),
-        "error_is": stack.objective.error_is,
+        **({"error_is": stack.objective.error_is} if _has_error(recorder) else {}),
         **digests,
     }
     others = beside(
@@ -190,6 +190,11 @@ def talked(assembly: Assembly) -> Graph:
     if any(peer >= 0 for agent in range(graph.n) for peer in neighbors[agent]):
         return graph
     return Graph(((),) * graph.n, positions=graph.positions, labels=graph.labels)
+
+
+def _has_error(recorder: Recorder) -> bool:
+    """Whether the distance to something known was measured."""
+    return any(np.isfinite(row["error"]) for row in recorder.rows)
 
 
 def _terms(recorder: Recorder) -> list[dict[str, Any]]:

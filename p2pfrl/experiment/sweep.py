@@ -337,7 +337,9 @@ def settings_table(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tu
     if max(map(len, points.values())) < MIN_SEEDS:
         caption += f". Intervals need at least {MIN_SEEDS} seeds."
     else:
-        caption += " [95% confidence, Student's t]."
+        caption += " [95% confidence, Student's t; of the IQM, Tukey and McLaughlin's]."
+        if not has_trimmed:
+            caption = f"{caption.partition(';')[0]}]."
     return (Table("Settings", caption, tuple(header), tuple(map(tuple, body))),)
 
 

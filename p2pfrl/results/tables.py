@@ -149,14 +149,16 @@ def _fitted(table: Table, width: int) -> RenderableType:
 
     title = f"{table.title}. {table.caption}"
     columns = [*zip(table.header, *table.rows, strict=True)]
-    frame = 3 * len(columns) + 1
+    frame, padding = 3 * len(columns) + 1, 1
     if sum(max(len(str(cell)) for cell in column) for column in columns) + frame > width:
         # Keys are long words; they are broken after a point.
         columns = [(head.replace(".", ".\n"), *cells) for head, *cells in columns]
     least = [max(map(_longest_word, column)) for column in columns]
     if sum(least) + frame > width:
+        frame, padding = len(columns) + 1, 0
+    if sum(least) + frame > width:
         return Text(f"{title}\n{_lines(table)}")
-    shown = RichTable(title=title, title_justify="left")
+    shown = RichTable(title=title, title_justify="left", padding=(0, padding))
     for column, own in zip(columns, _widths(columns, least, width - frame), strict=True):
         shown.add_column(column[0], width=own, overflow="fold")
     for row in table.rows:

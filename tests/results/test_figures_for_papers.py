@@ -55,6 +55,40 @@ def test_lines_bands_marks_bars_and_maps_are_in_the_data() -> None:
     assert float(found["staleness"][0]["y_end"]) == pytest.approx(100 * 700 / 1181)
 
 
+def test_the_data_of_a_map_of_settings_has_their_values() -> None:
+    runs = [
+        replace(run, scenario=f"{run.scenario}\n[learner]\nlr = {lr}\nclip = {clip}\n")
+        for run in [record(2, rounds=3)]
+        for lr in (0.05, 0.1)
+        for clip in (1.0, 2.0)
+    ]
+    look = Look(formats=(), only=("settings",), has_data=True)
+    (picture,) = draw(group(runs), look)
+    cells = [row for row in rows_of(picture.files["csv"]) if row["kind"] == "cell"]
+    names = {(row["x_label"], row["y_label"]) for row in cells}
+    assert {frozenset(pair) for pair in names} == {
+        frozenset((lr, clip)) for lr in ("0.05", "0.1") for clip in ("1", "2")
+    }
+
+
+def test_the_caption_of_a_map_is_about_the_panels_that_are_there() -> None:
+    run = record(4, rounds=6)
+    (both,) = draw(group([run]), Look(formats=(), only=("agents",)))
+    assert "The return is" in both.caption
+    assert "Disagreement is" in both.caption
+    nothing = np.full_like(run.agents["return"], np.nan)
+    (one,) = draw(
+        group([replace(run, agents=run.agents | {"return": nothing})]),
+        Look(formats=(), only=("agents",)),
+    )
+    assert "return" not in one.caption
+
+
+def test_a_wrong_axis_is_refused_by_name() -> None:
+    with pytest.raises(P2PFRLError, match="x: expected one of rounds, bytes, seconds, steps, got"):
+        p2pfrl.plots.consensus(record(2, rounds=3), x="nope")  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 def test_a_figure_for_a_paper_is_as_wide_as_a_column_with_text_of_7_to_9_points(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

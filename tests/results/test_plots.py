@@ -106,6 +106,7 @@ def test_the_profile_and_the_target_have_every_run() -> None:
     assert labels == ["rounds to target", "bytes to target (MB)", "virtual time to target (ms)"]
     dots = [c for c in drawing.figure.axes[1].collections if isinstance(c, PathCollection)]
     assert [len(c.get_offsets()) for c in dots] == [5, 5]
+    assert drawing.figure.axes[1].get_xlim()[1] > 4.0, "dots at the end are whole"
 
 
 def test_figures_of_too_many_groups_are_left_out() -> None:
@@ -335,6 +336,25 @@ def test_figures_mark_every_fault_before_the_end(name: str) -> None:
     assert {"crash", "partition"} <= texts
     assert "heal" not in texts
     assert "aults" in drawing.caption
+
+
+def test_where_groups_have_different_faults_their_labels_are_beside_them() -> None:
+    runs = [with_faults(record(4, rounds=8), FAULTS), record(4, rounds=8, mode="independent")]
+    drawing = FIGURES["return"].draw(group(runs))
+    assert drawing is not None
+    texts = {text.get_text() for text in drawing.figure.axes[0].texts}
+    assert {"gossip: crash", "gossip: partition"} <= texts
+
+
+def test_what_changes_by_rounding_alone_is_a_flat_line() -> None:
+    run = record(4, rounds=8, quadratic=True)
+    values = 209.7 + 1e-12 * np.arange(8)
+    drawing = FIGURES["problem"].draw(
+        group([replace(run, metrics=run.metrics | {"objective": values})])
+    )
+    assert drawing is not None
+    low, high = drawing.figure.axes[1].get_ylim()
+    assert high - low > 1.0
 
 
 def test_faults_name_those_who_are_there_and_processes_have_none() -> None:

@@ -33,7 +33,11 @@ def test_every_key_is_explained_and_no_other(mode: str, tmp_path: Path) -> None:
     scenario = p2pfrl.load(write_scenario(tmp_path), overrides={"mode": mode})
     p2pfrl.run(scenario, out=tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert explained("\n`summary.json`:\n") == {*summary, "notes"}  # not every run has some
+    assert explained("\n`summary.json`:\n") == {
+        *summary,
+        "notes",
+        "workers",
+    }  # not every run has these
 
 
 def test_every_attribute_of_a_record_is_in_the_page_on_python() -> None:

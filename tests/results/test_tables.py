@@ -42,7 +42,7 @@ def test_no_word_or_key_of_a_table_is_broken_in_a_terminal(width: int) -> None:
         assert name in words
     whole = {"topology.kind"} <= words
     assert whole or {"topology.", "kind"} <= words
-    assert whole == (width in (40, 60, 120))
+    assert whole == (width in (40, 120))
 
 
 def test_measures_are_means_over_agents_in_the_last_round() -> None:

@@ -21,6 +21,8 @@ _MARGIN = 0.09  # share of the picture around the graph, and once more below it 
 _MOST_FRAMES = 120
 _MOST_EDGES = 4000
 _PER_SECOND = 8
+_NAMED = 8  # pixels of the smallest mark that has its agent's number
+_DARK = 380  # sum of red, green and blue below which a number is white
 
 
 def film_of_consensus(record: Record, path: Path) -> int:
@@ -50,7 +52,10 @@ def film_of_consensus(record: Record, path: Path) -> int:
     frames = []
     for round, shades in zip(rounds.tolist(), colors, strict=True):
         far = distance.get(float(round), np.nan)
-        text = f"round {round:g}, consensus distance {number(far)} (dark: far apart)"
+        away = "; white: away" if (shades == 255).all(axis=1).any() else ""
+        text = (
+            f"round {round:g}, consensus distance {number(far)}\ndark: far from the average{away}"
+        )
         frames.append(_frame(marks, edges, shades, text))
     write_film(frames, path, 1000 // _PER_SECOND)
     return len(frames)
@@ -105,7 +110,13 @@ def _frame(
     for (x, y), color in zip(points, shades.tolist(), strict=True):
         box = (x - radius, y - radius, x + radius, y + radius)
         draw.ellipse(box, fill=tuple(color), outline="#6b6b6b", width=_FINER if radius > 6 else 0)
+    if radius >= _NAMED * _FINER:
+        small = ImageFont.load_default(9 * _FINER)
+        for agent, ((x, y), color) in enumerate(zip(points, shades.tolist(), strict=True)):
+            ink = "white" if sum(color) < _DARK else "#222222"
+            draw.text((x, y), str(agent), fill=ink, font=small, anchor="mm")
     font = ImageFont.load_default(12 * _FINER)
     margin = 6 * _FINER
-    draw.text((margin, _FINER * _SIZE - margin), text, fill="#222222", font=font, anchor="ls")
+    above = _FINER * _SIZE - margin - 15 * _FINER * text.count("\n")
+    draw.text((margin, above), text, fill="#222222", font=font, anchor="ls")
     return image.reduce(_FINER)

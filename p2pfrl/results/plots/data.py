@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 
-COLUMNS = ("panel", "kind", "series", "x", "y", "x_end", "y_end", "value")
+COLUMNS = ("panel", "kind", "series", "x", "y", "x_end", "y_end", "value", "x_label", "y_label")
 """Columns of the file.
 
 `kind` is `point` of a line or a mark, with `value` where its color shows one; `band`, from (x, y)
-to (x, y_end); `bar`, from (x, y) to (x_end, y_end); or `cell`, of a map, with its `value`.
+to (x, y_end); `bar`, from (x, y) to (x_end, y_end); or `cell`, of a map, with its `value`. Where an
+axis has names in place of numbers, `x_label` and `y_label` are those at x and y.
 """
 
 
@@ -32,9 +35,20 @@ def encode_data(figure: Figure, name: str) -> bytes:
         if axes.get_label() == "<colorbar>":
             continue
         panel = axes.get_title(loc="left") or axes.get_title() or axes.get_xlabel() or str(place)
+        names = {f"{place}_label": _names(getattr(axes, f"{place}axis")) for place in "xy"}
         for row in _rows(axes):
+            row |= {column: names[column].get(row[column[0]]) for column in names}
             writer.writerow([panel, *(_text(row.get(column)) for column in COLUMNS[1:])])
     return out.getvalue().encode()
+
+
+def _names(axis: Axis) -> dict[float, str]:
+    """Return the names that an axis has at places; none where it has numbers."""
+    if not isinstance(axis.get_major_locator(), FixedLocator):
+        return {}
+    labels = [label.get_text().replace("\n", " ") for label in axis.get_ticklabels()]
+    found = dict(zip(map(float, axis.get_ticklocs()), labels, strict=False))
+    return {} if all(name == f"{place:g}" for place, name in found.items()) else found
 
 
 def _text(value: object) -> str:

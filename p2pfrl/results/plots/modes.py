@@ -36,6 +36,10 @@ _COLUMNS = {
 _SHOWN = ("round", "virtual_seconds", "bytes_sent")
 
 
+_ROUNDING = 1e-6
+"""Share of a value below which its changes are rounding, and drawn as a flat line."""
+
+
 def modes(groups: Sequence[Group]) -> Drawing | None:
     """Draw one line per group, at equal rounds, equal virtual time and equal bytes."""
     for column, label, logarithmic in (
@@ -130,6 +134,10 @@ def problem(groups: Sequence[Group]) -> Drawing | None:
         values = np.concatenate([g.curve("round", column).mean for g in shown])
         if (values > 0).all() and values.max() > 10 * values.min():
             log_axis(panel, float(values.min()) / 1.3, float(values.max()) * 1.3)
+        elif np.ptp(values) <= _ROUNDING * np.abs(values).max():
+            middle = float(values.mean())
+            room = 0.05 * abs(middle) or 1.0
+            panel.set_ylim(middle - room, middle + room)
         horizontal(panel, "round", scale("round", 1.0))
         panel.set_ylabel(label)
         label_ends(panel, ends)

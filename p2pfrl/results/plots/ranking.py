@@ -98,7 +98,8 @@ def time_to_target(groups: Sequence[Group]) -> Drawing | None:
         word = key.replace("_seconds", "_time").replace("_", " ")
         _, opening, sign = unit.label.partition(" (")
         panel.set_xlabel(f"{word} to target{opening}{sign}")
-        panel.set_xlim(left=0.0)
+        most = max((float(own.max(initial=0.0)) for own in values), default=0.0) / unit.divisor
+        panel.set_xlim(0.0, 1.06 * most or 1.0)
         panel.set_ylim(-0.6, len(shown) - 0.4)
         panel.grid(visible=False, axis="y")
     names = []

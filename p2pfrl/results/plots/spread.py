@@ -78,7 +78,7 @@ def agents_by_rounds(groups: Sequence[Group]) -> Drawing | None:
         bar.outline.set_visible(False)
         if "log" in title:
             ticks_of(bar.ax.yaxis, float(np.nanmin(cells)), float(np.nanmax(cells)))
-    return Drawing(figure, _caption(groups[0], views[0][2].shape))
+    return Drawing(figure, _caption(groups[0], [title for title, *_ in views], views[0][2].shape))
 
 
 def _cells(
@@ -86,9 +86,10 @@ def _cells(
 ) -> tuple[NDArray[np.float64], tuple[float, float]]:
     """Return the mean of `values` per block of agents and rounds, and the first and last round."""
     n, rounds = record.graph.n, drawable(record.agents["round"])
+    every = rounds[np.isfinite(rounds)]
+    first, last = float(every.min()), float(every.max())
     known = np.isfinite(values) & np.isfinite(rounds)
     values, rounds, ids = values[known], rounds[known], record.agents["agent"][known]
-    first, last = float(rounds.min()), float(rounds.max())
     rows, columns = min(n, _ROWS), min(int(last - first) + 1, _COLUMNS)
     row = np.minimum(ids * rows // n, rows - 1).astype(np.int64)
     span = last - first + 1
@@ -101,18 +102,19 @@ def _cells(
         means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     cells = (np.exp(means) if logarithmic else means).reshape(rows, columns)
     # An asynchronous run has no row at some numbers of rounds: those before last until the next.
-    has_rows = np.isfinite(cells).any(axis=0)
+    has_rows = np.zeros(columns, dtype=np.bool_)
+    has_rows[np.minimum(((every - first) * columns / span).astype(np.int64), columns - 1)] = True
     shown = np.maximum.accumulate(np.where(has_rows, np.arange(columns), 0))
     return cells[:, shown], (first - 0.5, last + 0.5)
 
 
-def _caption(group: Group, shape: tuple[int, ...]) -> str:
+def _caption(group: Group, titles: Sequence[str], shape: tuple[int, ...]) -> str:
     record = group.first
-    text = (
-        "A row per agent and a column per round; white is where an agent ended no round. Left, the mean "
-        "return of its last 20 training episodes; disagreement is the distance of its parameters from the "
-        "average of all. "
-    )
+    text = "A row per agent and a column per round; white is where an agent has no value. "
+    if any("return" in title for title in titles):
+        text += "The return is the mean of its last 20 training episodes. "
+    if any("disagreement" in title for title in titles):
+        text += "Disagreement is the distance of its parameters from the average of all. "
     known = np.unique(record.agents["round"])
     rounds = int(known[-1] - known[0]) + 1
     if len(known) < rounds:

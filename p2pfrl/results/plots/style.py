@@ -287,8 +287,11 @@ def mark_faults(axes: Axes, groups: Sequence[Group], column: str, divisor: float
     """Mark the faults of all groups on a horizontal axis, and return whether there are any.
 
     On an axis that is not time, a fault is where its group was at that time, the mean over seeds.
+    Where groups have different faults, the label of a group is before its own.
     """
     marked: dict[float, list[str]] = {}
+    all_faults = [[(f.seconds, f.kind) for f in faults(g.first)] for g in groups]
+    are_shared = all(own == all_faults[0] for own in all_faults)
     for g in groups:
         happened = faults(g.first)
         if not happened:
@@ -300,7 +303,8 @@ def mark_faults(axes: Axes, groups: Sequence[Group], column: str, divisor: float
                 continue
             times = np.interp(times, progress.x, progress.mean).tolist()
         for time, fault in zip(times, happened, strict=True):
-            marked.setdefault(time / divisor, []).append(fault.kind)
+            text = fault.kind if are_shared else f"{g.label}: {fault.kind}"
+            marked.setdefault(time / divisor, []).append(text)
     for place, kinds in marked.items():
         axes.axvline(place, color=INK, linewidth=0.7, linestyle=(0, (1, 1.5)), alpha=0.7, zorder=1)
         axes.text(
