@@ -40,6 +40,11 @@ def giving(objects: Mapping[str, object]) -> Iterator[None]:
         _GIVEN.reset(token)
 
 
+def object_given(place: str) -> object | None:
+    """Return the object that `giving` lets be found at a place; None if it gives none there."""
+    return _GIVEN.get().get(place)
+
+
 def place_of(cls: Any) -> str:
     """Return the place of a class or function: "module:Class".
 

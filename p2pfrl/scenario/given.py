@@ -14,12 +14,13 @@ from pydantic import ValidationError
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.located import Located
-from p2pfrl.core.modules import giving, place_of
+from p2pfrl.core.modules import giving
 from p2pfrl.core.options import construct, slot_of
 from p2pfrl.core.problems import phrases
 from p2pfrl.core.tables import plain
 from p2pfrl.core.wording import show
 from p2pfrl.learning.environments.base import Problem
+from p2pfrl.learning.environments.ids import id_of
 from p2pfrl.scenario.checks.sections import check
 from p2pfrl.scenario.environment import EnvironmentSection, OwnKeys
 from p2pfrl.scenario.sections import Scenario
@@ -135,7 +136,7 @@ def _name(given: Any) -> str:
         return kind_of("environments", given)
     if isinstance(given, partial):
         given = given.func
-    return place_of(given if hasattr(given, "__qualname__") else type(given))
+    return id_of(given if hasattr(given, "__qualname__") else type(given))
 
 
 def _vary(id: str, vary: Mapping[str, object]) -> Any:

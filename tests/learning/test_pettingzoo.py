@@ -226,6 +226,18 @@ def test_simple_spread_runs_with_agents_of_one_environment() -> None:
         assert problem.spec.is_masked == (members == 2)
 
 
+def test_a_class_is_given_from_python_and_checked(tmp_path: Path) -> None:
+    class Mine(own_envs.Pair):
+        pass
+
+    record = p2pfrl.run(scenario(), environment=own_envs.Pair)
+    assert record.summary["digest"] == p2pfrl.run(scenario()).summary["digest"]
+    options = {"stop__rounds": 1, "evaluation__episodes": 0}
+    p2pfrl.run(scenario(**options), environment=Mine, out=tmp_path / "run")
+    assert p2pfrl.verify(tmp_path / "run", environment=Mine).is_equal
+    p2pfrl.check_environment(Mine, steps=5)
+
+
 def test_the_other_api_is_converted() -> None:
     pytest.importorskip("mpe2")
     problem = PettingZoo(id="pettingzoo:mpe2.simple_spread_v3:env", kwargs={"N": 2})

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.contract import described
 from p2pfrl.core.errors import AgentError, ContractError
-from p2pfrl.core.modules import giving, place_of
+from p2pfrl.core.modules import giving
 from p2pfrl.core.options import construct
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Problem
+from p2pfrl.learning.environments.ids import id_of
 from p2pfrl.learning.environments.random_actions import random_action
 from p2pfrl.learning.environments.registry import resolve
 from p2pfrl.learning.environments.vary import columns
@@ -49,7 +50,7 @@ def made(environment: object, check: str) -> Iterator[object]:
         return
     names: dict[str, object] = {}
     if not isinstance(environment, str):
-        names = {place_of(environment): environment}
+        names = {id_of(environment): environment}
     id = environment if isinstance(environment, str) else next(iter(names))
     with giving(names):
         found = resolve(id)

@@ -11,6 +11,7 @@ from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.modules import MissingClassError, find_object, is_place
 from p2pfrl.learning.environments import RULES
 from p2pfrl.learning.environments.base import Problem
+from p2pfrl.learning.environments.ids import PETTINGZOO
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def resolve(id: str) -> Resolved:
     if id in ALIASES:
         name, preset = ALIASES[id]
         return Resolved(RULES[name], preset)
-    if id.startswith("pettingzoo:"):
+    if id.startswith(PETTINGZOO):
         from p2pfrl.learning.environments.zoo import PettingZoo
 
         return Resolved(PettingZoo, {"id": id})

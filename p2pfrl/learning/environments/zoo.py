@@ -27,12 +27,14 @@ from p2pfrl.core.causes import FOREIGN
 from p2pfrl.core.errors import AgentError, ScenarioError, ScenarioWarning
 from p2pfrl.core.finder import install
 from p2pfrl.core.located import Located
+from p2pfrl.core.modules import object_given
 from p2pfrl.core.rng import key
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import show
 from p2pfrl.learning.environments import specs
 from p2pfrl.learning.environments.base import Problem, Simulator, Spec, State, Step, moment
 from p2pfrl.learning.environments.copies import ERRORS, View, close, reason
+from p2pfrl.learning.environments.ids import PETTINGZOO
 from p2pfrl.learning.environments.roles import Roles, UnlikeError
 from p2pfrl.learning.environments.spaces import (
     MismatchError,
@@ -45,8 +47,6 @@ from p2pfrl.learning.meetings import worlds_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-PREFIX = "pettingzoo:"
-"""Begins ids of PettingZoo environments."""
 _CONVERSIONS = "pettingzoo.utils.conversions"
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 
@@ -114,7 +114,7 @@ class PettingZoo(Problem, Located):
             "view": (self.resize, self.gray, self.action_mask, self.on_error),
         }
         known = (self.id, specs.options(options))
-        if known not in _KNOWN:
+        if known not in _KNOWN or object_given(self.id) is not None:
             env = self.make()
             try:
                 roles = self.roles(env)
@@ -149,7 +149,7 @@ class PettingZoo(Problem, Located):
     @property
     def _place(self) -> tuple[str, str]:
         """The module and the name in it, "" if the id does not say."""
-        module, _, name = self.id.removeprefix(PREFIX).partition(":")
+        module, _, name = self.id.removeprefix(PETTINGZOO).partition(":")
         return module, name
 
     def make(self) -> Any:
@@ -160,9 +160,11 @@ class PettingZoo(Problem, Located):
         """
         module, name = self._place
         try:
-            home = _module(module)
             names = (name,) if name else ("parallel_env", "env")
-            maker = next((getattr(home, each) for each in names if hasattr(home, each)), None)
+            maker: Any = object_given(self.id)
+            if maker is None:
+                home = _module(module)
+                maker = next((getattr(home, each) for each in names if hasattr(home, each)), None)
             made = None if maker is None else maker(**self.kwargs)
             if hasattr(made, "agent_iter"):
                 made = importlib.import_module(_CONVERSIONS).aec_to_parallel(made)
