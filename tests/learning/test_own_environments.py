@@ -202,6 +202,14 @@ def test_a_vector_environment_is_stepped_as_one_and_gives_the_same_episodes(name
     simulator.close()
 
 
+def test_a_list_that_a_constructor_does_not_take_is_answered_with_values_per_agent() -> None:
+    told = refused("made", environment__kwargs={"size": [3, 4]})
+    assert "TypeError" in told
+    assert told.endswith(
+        "a list is one value for all agents; environment.kwargs_vary gives each its own"
+    )
+
+
 def test_vector_environments_that_do_not_fit_are_refused() -> None:
     assert "autoreset mode NEXT_STEP" in refused("Late")
     assert "asked for num_envs = 1, it made 2" in refused("Fewer")

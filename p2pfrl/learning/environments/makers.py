@@ -154,7 +154,9 @@ def unmade(id: str, kwargs: Mapping[str, object], error: BaseException) -> Scena
         ("environment.kwargs", f" with {dict(kwargs)}") if kwargs else ("environment.id", "")
     )
     who = f"{id!r} cannot be made" if is_place(id) else f"Gymnasium cannot make {id!r}"
-    return ScenarioError([f"{where}: {who}{given}: {reason(error)}"])
+    fix = "; a list is one value for all agents; environment.kwargs_vary gives each its own"
+    is_list = any(isinstance(value, list | tuple) for value in kwargs.values())
+    return ScenarioError([f"{where}: {who}{given}: {reason(error)}{fix if is_list else ''}"])
 
 
 def _is_needed(parameter: inspect.Parameter) -> bool:
