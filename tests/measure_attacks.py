@@ -153,6 +153,19 @@ TABLES: Mapping[str, Table] = {
         last=10,
         seeds=tuple(range(1, 11)),
     ),
+    "fedpg_br": Table(
+        "fedpg_br_cartpole",
+        {
+            "1 agent": {"agents": 1, "coordinator.aggregator.byzantine": 0},
+            "3 agents": {"agents": 3, "coordinator.aggregator.byzantine": 0},
+            "10 agents": {},
+            "10 agents, plain mean": among("mean"),
+        },
+        three("none", "noise", "random_action", "sign_flip"),
+        rounds=80,
+        last=10,
+        seeds=tuple(range(1, 11)),
+    ),
 }
 
 

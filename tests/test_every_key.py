@@ -200,6 +200,7 @@ REQUIRED: dict[str, Table] = {
     "faults:straggle": {"at": 0.001, "agents": [1]},
     "faults:loss": {"at": 0.001, "probability": 0.5},
     "faults:leave": {"at": 0.003, "agents": [1]},
+    "faults:opt_out": {"at": 0.003, "agents": [1]},
     "faults:join": {"at": 0.003, "agents": [1]},
     "faults:turn_byzantine": {
         "at": 0.003,
@@ -234,6 +235,15 @@ EPISODES = merged(
 )
 WHOLE = {"environment": {"max_steps": 100}, "learner": {"episodes": 2}}
 """Updates of as many steps as episodes last."""
+PLAYED = merged(
+    {**CARTS, "learner": {"kind": "reinforce", "hidden": [2], "episodes": 2}},
+    {
+        "environment": {"max_steps": 50},
+        "exchange": {"payload": "gradient"},
+        "coordinator": {"server_optimizer": {"lr": 0.01, "episodes": 2, "batch": 2}},
+    },
+)
+"""A coordinator that plays episodes of its own."""
 FULL = {"topology": {"kind": "complete"}}
 DEAD = {
     "coordinator": {"standbys": 2},
@@ -306,6 +316,7 @@ HELPS: dict[str, list[Table]] = {
             "coordinator": {"server_optimizer": {"kind": "normalized_momentum"}},
         }
     ],
+    "coordinator.server_optimizer:scsg": [PLAYED],
     "coordinator.aggregator:concentration.byzantine": NEAR,
     "coordinator.aggregator:concentration.delta": NEAR,
     "mixing:neighborhood.aggregator:concentration.byzantine": NEARBY,

@@ -179,7 +179,7 @@ class Coordinator(Stateful):
         self._clip = rules.privacy.first()
         self._memory = rules.aggregator.init(model)
         self._state = rules.optimizer.init(model)
-        self._standing = Standing(seed, model)
+        self._standing = Standing(seed if ledger is None else ledger.secret(seed), model)
         self._repeats: dict[int, int] = {}
         self.id = encoder.sender
         self._round = 0
@@ -208,7 +208,8 @@ class Coordinator(Stateful):
         rule = self._rules.participation
         chosen = rule.choose(round, present, self._standing)
         is_list = isinstance(chosen, Sequence | np.ndarray)
-        is_choice = is_list and len(chosen) > 0 and {*chosen} <= {*present}
+        is_enough = is_list and (len(chosen) > 0 or rule.may_choose_nobody)
+        is_choice = is_enough and {*chosen} <= {*present}
         expected = f"at least one of the {len(present)} agents that are present"
         drawn = Counter(returned(is_choice, chosen, expected, rule, "choose", self.id))
         self._repeats = {i: times for i, times in drawn.items() if times > 1}
@@ -229,6 +230,8 @@ class Coordinator(Stateful):
         elif isinstance(action, Mix):
             if action.received or (self._rules.aggregator.goes_on and self._memory):
                 self._aggregate(action)
+            elif self._rules.privacy.releases_always:
+                self._move(self._aggregated([], action.round), 1.0)
         elif isinstance(action, Send):
             assert action.kind != SKIP, f"agent {COORDINATOR} always has something to say"
             is_last = action.kind == FINAL
@@ -359,12 +362,12 @@ class Coordinator(Stateful):
             aggregate, self._memory = found
             return aggregate
         assert self._ledger is not None, "the world of a coordinator with privacy has its ledger"
-        changes = [one.vector for one in arrived]
+        changes = [one.vector for one in arrived] or [np.zeros_like(self.model)]
         released = privacy.sum(changes, self._clip, self._ledger, round)
         if released is None:
             return np.zeros_like(changes[0])
         total, self._clip = released
-        return (total / len(changes)).astype(self.model.dtype)
+        return (total / privacy.divisor(len(arrived), self._agents)).astype(self.model.dtype)
 
     def _scaled(self, received: Sequence[Arrived], factors: Sequence[float]) -> list[Arrived]:
         """Return the received payloads, each scaled by its factor."""

@@ -102,7 +102,7 @@ def resumed(
     charges: Sequence[Charge], keep: Callable[[Charge], None] = lambda charge: None
 ) -> Ledger:
     """Return a ledger with these charges; its noise is of the operating system."""
-    ledger = Ledger(from_system, keep)
+    ledger = Ledger(from_system, keep, int.from_bytes(os.urandom(8), "little"))
     granted = [charge for charge in charges if not charge.refused]
     ledger.releases = len(granted)
     ledger.spent = max((charge.spent for charge in granted), default=0.0)

@@ -255,6 +255,20 @@ def acting(scenario: Scenario, agent: int) -> tuple[Stack, int | None]:
     return stack, size
 
 
+def beside(scenario: Scenario, make: Make, task: Task) -> Stack:
+    """Return the learner of `make`, bound to an environment that belongs to no agent.
+
+    Args:
+        scenario: of the run.
+        make: learner and environment, which is that of agent 0 with other random numbers.
+        task: its seed is that of the environment.
+    """
+    assert make.environment is not None, "episodes need an environment"
+    table = _Tables(scenario, range(scenario.agents)).of(make.environment)
+    simulator = simulator_of(make.environment, table, make.environment.instances, task.seed)
+    return make.learner.prepare(replace(task, simulator=simulator))
+
+
 def differences(scenario: Scenario) -> dict[str, float]:
     """Return how different the agents' environments are.
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from p2pfrl.build.modes import standbys
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, ModeBuilder, Neighbors, Plan
+from p2pfrl.build.own_episodes import own_episodes
 from p2pfrl.consensus.aggregators.base import Aggregator
 from p2pfrl.consensus.coordinator import Coordinator, CoordinatorRules
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.schedules.phased import PhasedClient, PhasedCoordinator, Phases
+from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.types import COORDINATOR, Schedule
 
@@ -45,6 +48,11 @@ class CoordinatedBuilder(ModeBuilder):
         imitation = plan.stack.imitation
         return rule if imitation is None else rule.with_policies(imitation)
 
+    def optimizer(self, plan: Plan) -> ServerOptimizer:
+        """Return the server optimizer, with episodes of its own if it plays any."""
+        rule: ServerOptimizer = plan.scenario.coordinator.server_optimizer
+        return rule.with_episodes(partial(own_episodes, plan)) if rule.plays else rule
+
     def coordinator(self, plan: Plan, life: CoordinatorLife) -> Actor:
         """Return the life of the coordinator."""
         scenario, section = plan.scenario, plan.scenario.coordinator
@@ -56,7 +64,7 @@ class CoordinatedBuilder(ModeBuilder):
             rules=CoordinatorRules(
                 payload=plan.payload,
                 aggregator=aggregator,
-                optimizer=section.server_optimizer,
+                optimizer=self.optimizer(plan),
                 correction=scenario.correction,
                 participation=section.participation.with_resources(plan.resources),
                 capacities=plan.capacities(aggregator),

@@ -14,6 +14,7 @@ RULES: Members[Participation] = Members(
     {
         "all": "base:All",
         "uniform": "selection:Uniform",
+        "poisson": "independent:Poisson",
         "weighted": "selection:Weighted",
         "power_of_choice": "selection:PowerOfChoice",
         "round_robin": "selection:RoundRobin",

@@ -25,7 +25,7 @@ class Standing(Stateful):
     """A coordinator's data on its agents, for the choice of participants.
 
     Attributes:
-        seed: seed of the run.
+        seed: of random choices: that of the run, or, where a choice is secret, one of its own.
         model: `(k,)`, the coordinator's current model.
         samples: agent -> environment steps behind its last update.
         scores: agent -> score sent with its last update (`Participation.score`).
@@ -49,9 +49,11 @@ class Participation(Composable, ABC):
 
     Attributes:
         reads_samples: whether it chooses by `Standing.samples`.
+        may_choose_nobody: whether it returns no agent in some rounds.
     """
 
     reads_samples: ClassVar[bool] = False
+    may_choose_nobody: ClassVar[bool] = False
 
     @property
     @override
@@ -93,7 +95,7 @@ class Participation(Composable, ABC):
 
     @abstractmethod
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
-        """Return at least one of `present`, sorted.
+        """Return at least one of `present`, sorted, unless it `may_choose_nobody`.
 
         An agent that occurs m times counts m times in the aggregate.
         """

@@ -15,8 +15,8 @@ def check_participation(rule: Participation, agents: int = 8) -> None:
     """Raise an error if a participation rule breaks the contract of `Participation`.
 
     It checks several rounds and sets of present agents. The rule must choose at least one agent
-    that is present, in sorted order. Equal arguments must give equal choices, and `expected` must
-    be between one and all.
+    that is present, unless it `may_choose_nobody`, in sorted order. Equal arguments must give equal
+    choices, and `expected` must be between one and all.
 
     Args:
         rule: the rule to check.
@@ -40,7 +40,8 @@ def check_participation(rule: Participation, agents: int = 8) -> None:
         require(isinstance(found[0], Sequence | np.ndarray), where, got)
         chosen, again = map(list, found)
         require(chosen == again, where, f"round {round}: chose {chosen}, then {again}")
-        require(bool(chosen), where, f"round {round}: chose nobody of {present}")
+        some = bool(chosen) or rule.may_choose_nobody
+        require(some, where, f"round {round}: chose nobody of {present}")
         require(set(chosen) <= set(present), where, f"chose {chosen}, but {present} are present")
         require(chosen == sorted(chosen), where, f"expected ascending agents, got {chosen}")
     expected = rule.expected(agents)

@@ -389,15 +389,21 @@ class Coordinator(Stateful):
         return self._rounds is not None and self.round >= self._rounds
 
     def _begin(self, now: int) -> list[Action]:
-        self._box = {}
-        if self._is_last():
-            return [WaitUntil(None), *self._end()]
-        present = self._present()
-        chosen = self._participants.choose(self.round, present) if present else ()
+        """Ask the participants of the next round; one in which nobody takes part ends at once."""
+        self._box, skipped = {}, list[Action]()
+        while True:
+            if self._is_last():
+                return [*skipped, WaitUntil(None), *self._end()]
+            present = self._present()
+            chosen = self._participants.choose(self.round, present) if present else ()
+            if chosen or not present:
+                break
+            skipped.append(Mix(self.round, [], [], []))
+            self.round += 1
         self._awaited, self._asked = dict.fromkeys(chosen), dict.fromkeys(chosen)
         self._spare = len(chosen) - ceil(self._quorum * len(chosen))
         self._deadline = None if chosen or self._idle is None else now + self._idle
-        actions: list[Action] = [WaitUntil(self._deadline)]
+        actions: list[Action] = [*skipped, WaitUntil(self._deadline)]
         if chosen:
             actions.append(self._sending(chosen, asked=chosen))
         return actions

@@ -19,6 +19,7 @@ RULES: Members[ServerOptimizer] = Members(
         "adam": "adaptive:Adam",
         "yogi": "adaptive:Yogi",
         "adagrad": "adaptive:Adagrad",
+        "scsg": "own_episodes:Scsg",
         "normalized_momentum": "momentum:NormalizedMomentum",
     },
 )

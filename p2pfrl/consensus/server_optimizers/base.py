@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need
+from p2pfrl.core.own_episodes import OwnEpisodes
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 
@@ -15,7 +17,13 @@ State = tuple[Vector, ...]
 
 
 class ServerOptimizer(Composable, ABC):
-    """x <- x + step (target - x)."""
+    """x <- x + step (target - x).
+
+    Attributes:
+        plays: whether it needs episodes of the coordinator's own, in `with_episodes`.
+    """
+
+    plays: ClassVar[bool] = False
 
     @property
     @override
@@ -26,6 +34,10 @@ class ServerOptimizer(Composable, ABC):
     def init(self, model: Vector) -> State:
         """Return the state before the first step; `model` `(k,)` is the first model."""
         return ()
+
+    def with_episodes(self, own: Callable[[int], OwnEpisodes]) -> ServerOptimizer:
+        """Return the rule with what plays so many episodes at a time. Only if it `plays`."""
+        return self
 
     @abstractmethod
     def step(

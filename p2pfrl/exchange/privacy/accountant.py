@@ -145,6 +145,19 @@ def epsilon_of_sampled(
     return epsilon_of_renyi(releases * renyi(sigma, q, orders), delta, orders, conversion)
 
 
+def releases_of_renyi(divergences: NDArray[np.float64], epsilon: float, delta: float) -> int:
+    """Return the most releases whose bound of epsilon is kept, over all orders; 0 if none is.
+
+    Args:
+        divergences: of one release, at `ORDERS`.
+        epsilon: that they may have together.
+        delta: in (0, 1).
+    """
+    alpha = np.asarray(ORDERS)
+    rest = epsilon - np.log1p(-1.0 / alpha) + (math.log(delta) + np.log(alpha)) / (alpha - 1.0)
+    return max(0, math.floor(min(float((rest / divergences).max()), 1e15)))
+
+
 def sigma_of_sampled(epsilon: float, delta: float, q: float, releases: int) -> float:
     """Return the least sigma, to a relative 1e-6, whose bound of epsilon is kept."""
     if q == 1.0:

@@ -21,10 +21,16 @@ class Privacy(Composable, ABC):
         is_accounted: `protect` replaces the change by training at every exchange, before anything
             is made of it, and a ledger counts what that costs. Then scores and steps do not travel.
         is_central: the coordinator aggregates by `sum`, and its ledger counts what that costs.
+        releases_always: it also does so in a round of which nothing arrived. Only if `is_central`.
     """
 
     is_accounted: ClassVar[bool] = False
     is_central: ClassVar[bool] = False
+
+    @property
+    def releases_always(self) -> bool:
+        """See above."""
+        return False
 
     @abstractmethod
     def release(self, payload: Vector) -> Vector:
@@ -68,6 +74,10 @@ class Privacy(Composable, ABC):
             round: in which it is made.
         """
         return None
+
+    def divisor(self, count: int, agents: int) -> float:
+        """Return what the sum of `count` changes is divided by. Called only if `is_central`."""
+        return max(1, count)
 
     def epsilon(self, spent: float) -> float:
         """Return the epsilon of what a ledger says is spent. Called only if it is counted."""

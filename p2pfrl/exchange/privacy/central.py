@@ -13,12 +13,12 @@ from typing_extensions import override
 from p2pfrl.core.needs import Breaks, Need, Needs, OneOf
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
-from p2pfrl.exchange.privacy.gaussian import Gaussian
 from p2pfrl.exchange.privacy.ledger import Ledger
+from p2pfrl.exchange.privacy.sampled import SampledGaussian
 
 
 @rule
-class CentralNoise(Gaussian):
+class CentralNoise(SampledGaussian):
     """Mean of D_i min(1, C / ||D_i||), plus N(0, (sigma C / k)^2 I), over the k agents that answer.
 
     The coordinator adds the noise to the sum, and every model that it sends follows from noised
@@ -32,6 +32,13 @@ class CentralNoise(Gaussian):
     changes within the bound plus N(0, (count_noise / k)^2). Both noises together cost as much as
     sigma: the sum gets (sigma^-2 - (2 count_noise)^-2)^(-1/2), which needs count_noise > sigma / 2.
 
+    With `sampled` the agents of a round are drawn by participation "poisson", and what the sum is
+    divided by is q n, not the number that answered, which would tell. A release is made in every
+    round, also where nobody takes part. Then epsilon is the lesser of the exact one without
+    sampling and the Renyi bound of the sampled Gaussian. It holds against those who see models and
+    do not know who took part: not against who watches the network, sees the record of the
+    coordinator, or is asked.
+
     Attributes:
         count_noise: sigma_b of the count of changes within the bound, in agents; a twentieth of
             the agents in the paper. Not given: C stays.
@@ -40,7 +47,7 @@ class CentralNoise(Gaussian):
 
     Reference: McMahan, Ramage, Talwar, Zhang, ICLR 2018, arXiv 1710.06963; adaptive clipping:
         Andrew, Thakkar, McMahan, Ramaswamy, Differentially private learning with adaptive clipping,
-        NeurIPS 2021, arXiv 1905.03871.
+        NeurIPS 2021, arXiv 1905.03871; sampling: Mironov, Talwar, Zhang, 2019, arXiv 1908.10530.
     """
 
     is_accounted: ClassVar[bool] = False
@@ -70,7 +77,7 @@ class CentralNoise(Gaussian):
 
     @override
     def misfit(self, releases: int | None) -> tuple[str, str] | None:
-        """Return what `Gaussian` finds, or that the count would need more noise than there is."""
+        """Return what its base finds, or that the count would need more noise than there is."""
         if found := super().misfit(releases):
             return found
         largest = self.planned(releases).sigma(0)
@@ -80,6 +87,10 @@ class CentralNoise(Gaussian):
                 "two releases may have together"
             )
         return None
+
+    @override
+    def _unaccounted(self) -> str | None:
+        return super()._unaccounted() or (None if self.count_noise is None else "count_noise")
 
     @override
     def first(self) -> float:

@@ -59,21 +59,24 @@ class Ledger(Stateful):
         normal: (number of the release, size) -> that many standard normal numbers. No number gives
             the same twice, unless in a simulation that is repeated.
         keep: called with every entry, which is durable when it returns.
+        own: a number that nobody else knows, for secret choices; None in a simulation.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("releases", "spent", "refused")
-    __slots__ = ("_keep", "_normal", "refused", "releases", "spent")
+    __slots__ = ("_keep", "_normal", "_own", "refused", "releases", "spent")
 
     def __init__(
         self,
         normal: Callable[[int, int], Vector],
         keep: Callable[[Charge], None] = _nothing,
+        own: int | None = None,
     ) -> None:
         self.releases = 0
         self.spent = 0.0
         self.refused = 0
         self._normal = normal
         self._keep = keep
+        self._own = own
 
     @property
     def is_closed(self) -> bool:
@@ -107,6 +110,10 @@ class Ledger(Stateful):
         if state["refused"] > self.refused:
             self._keep(Charge(self.releases, 0, self.spent, refused=True))
             self.refused = state["refused"]
+
+    def secret(self, seed: int) -> int:
+        """Return a seed of choices that nobody else may know; in a simulation the run's, `seed`."""
+        return seed if self._own is None else self._own
 
     def noise(self, size: int) -> Vector:
         """Return the standard normal numbers of the release that was granted last, `(size,)`."""

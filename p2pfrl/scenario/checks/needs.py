@@ -174,6 +174,12 @@ def _sizes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
         elif width != stack.imitation.size:
             reason = f"{kind!r} needs whole networks: leave this key out"
             yield ("exchange", "shared"), reason
+    optimizer = scenario.coordinator.server_optimizer
+    if optimizer.plays and set(shared) != set(stack.layout.parts):
+        reason = (
+            f"{kind_of('server_optimizers', optimizer)!r} needs whole networks: leave this key out"
+        )
+        yield ("exchange", "shared"), reason
     if short := aggregator.shortage(counted(scenario)):
         name = kind_of("aggregators", aggregator)
         yield ("coordinator", "aggregator", "byzantine"), f"{name!r} {short}"

@@ -66,6 +66,14 @@ def _privacy(scenario: Scenario) -> Iterator[Problem]:
     rule, rounds = scenario.privacy, scenario.stop.rounds
     if MODES[scenario.mode].exchanges and (wrong := rule.misfit(rounds)):
         yield ("privacy", wrong[0]), wrong[1]
+    sampled = getattr(rule, "sampled", None)
+    drawn = scenario.coordinator.participation
+    if sampled is not None and getattr(drawn, "probability", None) != sampled:
+        yield (
+            ("privacy", "sampled"),
+            f"expected coordinator.participation = {{kind = 'poisson', probability = {sampled:g}}}: its sampling alone "
+            "is accounted for",
+        )
 
 
 def _hidden(scenario: Scenario) -> Iterator[Problem]:

@@ -35,6 +35,10 @@ def secure(scenario: Scenario) -> Iterator[Problem]:
     ring, mode = scenario.secure.ring, MODES[scenario.mode]
     if ring is None or not mode.exchanges:
         return
+    if mode.averages and scenario.coordinator.participation.may_choose_nobody:
+        kind = kind_of("participation", scenario.coordinator.participation)
+        reason = "in some rounds few or none would take part, and a sum of few hides little"
+        yield ("coordinator", "participation"), f"{kind!r}: {reason}; use another rule"
     if mode.pools:
         kind = kind_of("secure", scenario.secure)
         reason = "agents send experience in mode pooled, which no sum can hold"

@@ -59,6 +59,9 @@ def standbys(scenario: Scenario) -> Iterator[Problem]:
     if scenario.checkpoint.on_error == "continue":
         reason = 'a vote that is not on disk could be given twice: expected "stop" with coordinator.standbys'
         yield ("checkpoint", "on_error"), reason
+    if scenario.coordinator.participation.may_choose_nobody:
+        reason = "a round in which nobody takes part has no result that voters could store"
+        yield ("coordinator", "participation"), f"{reason}: use another rule with standbys"
     yield from _fallback(scenario)
 
 
