@@ -39,7 +39,7 @@ def paced(monkeypatch: pytest.MonkeyPatch) -> None:
         return compute(self, *arguments, **more)
 
     monkeypatch.setattr(Trainer, "compute", slow)
-    monkeypatch.setattr(process, "_PERIOD", 0.02)
+    monkeypatch.setattr(process, "PERIOD", 0.02)
 
 
 def world(rounds: int, **tables: Table) -> Scenario:
