@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, BAD_USAGE, MISSED_TARGET = 0, 1, 2, 3
 _UNDECODED = re.compile("[\ud800-\udfff]")
+_SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 
 
@@ -172,6 +173,56 @@ Workers = Annotated[
         help="Processes that train in one simulated run; by default auto: one per core where it pays.",
     ),
 ]
+Executor = Annotated[
+    Literal["local", "ray"],
+    Parameter(
+        name="--executor", help="What computes: this machine, or a Ray cluster at --address."
+    ),
+]
+Address = Annotated[
+    str | None,
+    Parameter(
+        name="--address",
+        help="Head of the Ray cluster, such as 10.0.0.1:6379; by default the one on this machine.",
+    ),
+]
+
+
+def shard_of(given: str | None) -> tuple[int, int] | None:
+    """Return which part of how many, as --shard says.
+
+    Raises:
+        ScenarioError: it is not written as i/n, with i from 1 to n.
+    """
+    if given is None:
+        return None
+    found = _SHARD.fullmatch(given.strip())
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        expected = "expected i/n with i from 1 to n, such as 1/8"
+        raise ScenarioError([f"--shard: {expected}, got {given!r}"])
+    return int(found[1]), int(found[2])
+
+
+Shard = Annotated[
+    str | None,
+    Parameter(
+        name="--shard",
+        help="Do the i-th of n parts of the runs, such as 1/8; --resume without it makes the table.",
+    ),
+]
+
+
+def cluster(executor: str, address: str | None) -> str | None:
+    """Return the address of the cluster that computes; None: this machine does.
+
+    Raises:
+        ScenarioError: there is an address, and no cluster is wanted.
+    """
+    if executor == "local" and address is not None:
+        raise ScenarioError([f"--address {address}: this machine computes; give --executor ray"])
+    return None if executor == "local" else address or "auto"
+
+
 Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], converter=whole, help="Processes.")]
 Resume = Annotated[bool, Parameter(negative=(), help="Keep complete runs, and do the others.")]
 ResumeRun = Annotated[

@@ -61,6 +61,7 @@ def run_scenario(
     live: bool = False,
     draws: bool = True,
     workers: Count = 1,
+    address: str | None = None,
 ) -> Mapping[str, Any]:
     """Run a scenario, write its record, figures and report, print the summary, and return it.
 
@@ -76,6 +77,7 @@ def run_scenario(
         live: whether a page in the browser shows the run.
         draws: whether to draw figures and write the report.
         workers: number of processes that train, or "auto".
+        address: of a Ray cluster in place of this machine.
     """
     if log is not None:
         require(log)
@@ -97,6 +99,7 @@ def run_scenario(
             resuming=resuming,
             overwrite=overwrite,
             workers=workers,
+            cluster=address,
         )
     summary = record.summary
     further = f"to go on: p2pfrl scenario --resume {directory}"

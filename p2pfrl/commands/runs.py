@@ -16,7 +16,9 @@ from p2pfrl.commands.arguments import (
     INTERRUPTED,
     MISSED_TARGET,
     PROCESSES,
+    Address,
     Csv,
+    Executor,
     Jobs,
     Json,
     Latex,
@@ -37,11 +39,14 @@ from p2pfrl.commands.arguments import (
     Seeds,
     Set,
     Settings,
+    Shard,
     Target,
     Trace,
     Tracked,
     Transport,
     Workers,
+    cluster,
+    shard_of,
     show,
     text,
 )
@@ -75,6 +80,8 @@ def scenario(
     transport: Transport = "memory",
     jobs: Processes = None,
     workers: Workers = None,
+    executor: Executor = "local",
+    address: Address = None,
     resume: ResumeRun = None,
     overwrite: Replace = False,
     log: Tracked = None,
@@ -106,6 +113,7 @@ def scenario(
             live=live,
             draws=not no_report,
             workers=workers or "auto",
+            address=cluster(executor, address),
         )
     if file is None:
         raise ScenarioError(["scenario: expected a FILE to run, or --resume RUN"])
@@ -120,6 +128,8 @@ def scenario(
         )
     if jobs is not None and jobs < 1:
         raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
+    if executor != "local" and transport == "tcp":
+        raise ScenarioError([f"--executor {executor}: --transport tcp has processes of its own"])
     if workers is not None and transport == "tcp":
         raise ScenarioError(
             [
@@ -163,6 +173,7 @@ def scenario(
             live=live,
             draws=not no_report,
             workers=workers or "auto",
+            address=cluster(executor, address),
         )
     return _code(summary, require_target)
 
@@ -190,6 +201,7 @@ def _resume(
     live: bool,
     draws: bool,
     workers: Count,
+    address: str | None,
 ) -> int:
     from p2pfrl.commands.progress import run_scenario
     from p2pfrl.experiment.checkpoints import scenario_of
@@ -206,6 +218,7 @@ def _resume(
         live=live,
         draws=draws,
         workers=workers,
+        address=address,
     )
     return _code(summary, needs_target)
 
@@ -225,6 +238,8 @@ def compare(
     set: Settings = (),
     out: Out = None,
     jobs: Jobs = 1,
+    executor: Executor = "local",
+    address: Address = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -268,6 +283,7 @@ def compare(
             resume=resume,
             overwrite=overwrite,
             progress=None if quiet else counting(),
+            cluster=cluster(executor, address),
         )
     runs = [*found.labels]
     _name_others(folder, [*runs, *(folder / name for name, _ in found.failed)], "comparison.json")
@@ -300,6 +316,9 @@ def sweep(
     set: Settings = (),
     out: Out = None,
     jobs: Jobs = 1,
+    executor: Executor = "local",
+    address: Address = None,
+    shard: Shard = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -333,7 +352,13 @@ def sweep(
             resume=resume,
             overwrite=overwrite,
             progress=None if quiet else counting(),
+            cluster=cluster(executor, address),
+            shard=shard_of(shard),
         )
+    if shard is not None:
+        for row in found.rows:
+            print(f"{as_typed(text(row['state']))}  {row['directory']}")
+        return FAILED if found.failed else DONE
     _name_others(folder, [Path(row["directory"]) for row in found.rows], "sweep.csv")
     page = _page_of(found, folder)
     if json:

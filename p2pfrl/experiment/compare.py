@@ -56,6 +56,7 @@ def compare(
     overwrite: bool = False,
     run: Execute = execute,
     progress: Progress | None = None,
+    cluster: str | None = None,
 ) -> Comparison:
     """Run members with the same seeds, and compare them.
 
@@ -81,6 +82,7 @@ def compare(
         overwrite: whether to repeat finished runs.
         run: runs one job.
         progress: called after every run.
+        cluster: address of a Ray cluster that runs the members.
 
     Raises:
         P2PFRLError: every run has failed.
@@ -116,6 +118,7 @@ def compare(
             overwrite=overwrite,
             execute=run,
             progress=progress,
+            cluster=cluster,
         )
         failed = _failures(finished)
     runs = {

@@ -34,7 +34,7 @@ from p2pfrl.core.errors import (
     ScenarioWarning,
 )
 from p2pfrl.core.interrupts import INTERRUPTED, raised
-from p2pfrl.results.directory import Content, content_of
+from p2pfrl.results.directory import SUMMARY, Content, clear, content_of, reserved
 from p2pfrl.results.record import FAILURE, load_summary
 from p2pfrl.scenario.checks.notes import is_idle, notes
 from p2pfrl.scenario.loader import load, loads
@@ -128,6 +128,7 @@ def run_all(
     overwrite: bool = False,
     execute: Execute = execute,
     progress: Progress | None = None,
+    cluster: str | None = None,
 ) -> tuple[Finished, ...]:
     """Run `jobs` and return their results in the given order.
 
@@ -143,6 +144,8 @@ def run_all(
         overwrite: repeat finished runs. Without it and `resume`, directories must be empty.
         execute: runs one job; a function that another process can import.
         progress: called after every job, and for every job that was skipped.
+        cluster: address of a Ray cluster that runs the jobs, as many at a time as it has CPUs if
+            `workers` is 1; directories are written here.
 
     Raises:
         ScenarioError: no scenario is valid, or a directory is not empty.
@@ -159,9 +162,12 @@ def run_all(
         if job.directory in refused or (resume and is_complete(job))
     }
     todo = [job for job in jobs if job.directory not in finished]
-    runs = (
-        _here(todo, execute) if workers <= 1 or len(todo) <= 1 else _spread(todo, workers, execute)
-    )
+    if cluster is not None:
+        runs = _on_cluster(todo, workers, cluster)
+    elif workers <= 1 or len(todo) <= 1:
+        runs = _here(todo, execute)
+    else:
+        runs = _spread(todo, workers, execute)
     for result in chain(tuple(finished.values()), runs):
         finished[result.job.directory] = result
         if progress is not None:
@@ -244,6 +250,23 @@ def refuse_used(jobs: Sequence[Job], *, resume: bool, overwrite: bool) -> None:
 def _here(jobs: Sequence[Job], execute: Execute) -> Iterator[Finished]:
     for job in jobs:
         yield Finished(job, error=_attempt(execute, job))
+
+
+def _on_cluster(jobs: Sequence[Job], most: int, address: str) -> Iterator[Finished]:
+    """Run jobs on a cluster, and write their directories here."""
+    from p2pfrl.experiment.parcel import write_all
+    from p2pfrl.experiment.ray_members import members
+    from p2pfrl.experiment.rays import connected
+
+    with raised(), connected(address) as cpus:
+        for job, found in members([(job, job.load) for job in jobs], cpus if most == 1 else most):
+            if isinstance(found, str):
+                yield Finished(job, error=found)
+                continue
+            with reserved(job.directory, overwrite=True):
+                clear(job.directory)
+                write_all(found, job.directory, SUMMARY)
+            yield Finished(job)
 
 
 def _attempt(execute: Execute, job: Job) -> str | None:

@@ -66,6 +66,7 @@ def simulate(
     resuming: bool = False,
     overwrite: bool = False,
     workers: Count | None = None,
+    cluster: str | None = None,
     **rules: Unpack[AllRules],
 ) -> Record:
     """Run `scenario` to its end and return the record.
@@ -99,6 +100,8 @@ def simulate(
         workers: number of processes that train, or "auto": one for each core, once training has
             taken a few seconds and if it pays. None: this process alone. Results do not depend on
             it. A script needs `if __name__ == "__main__":` around the call.
+        cluster: address of a Ray cluster whose workers train, one per CPU by default; "auto": the
+            one on this machine, "local": one that ends with the run.
         rules: by axis (mixing, learner, topology, gate, compressor, aggregator, ...), a rule that
             replaces the scenario's: one from Python, a name such as "metropolis", or a table such
             as {"kind": "laplacian", "alpha": 0.1}. A learner may be a class, if it is a
@@ -121,8 +124,10 @@ def simulate(
             else reserved(folder, overwrite=overwrite, resuming=resuming),
             _built(scenario, run, trace=trace) as world,
             nullcontext()
-            if workers is None
-            else employed(checked(workers), scenario, world) as force,
+            if workers is None and cluster is None
+            else employed(
+                "auto" if workers is None else checked(workers), scenario, world, cluster
+            ) as force,
         ):
             world.assembly.learning.follow(working)
             run.notes = tuple(notes(scenario))
@@ -239,6 +244,7 @@ def resume(
     progress: Progress | None = None,
     environment: Given | None = None,
     workers: Count | None = None,
+    cluster: str | None = None,
     **rules: Unpack[AllRules],
 ) -> Record:
     """Continue a simulated run that was killed or interrupted; return the record of the whole run.
@@ -252,6 +258,7 @@ def resume(
         environment: the class, function or environment from Python with which the run began, if it
             cannot be imported.
         workers: as of `simulate`.
+        cluster: as of `simulate`.
         rules: by axis, those from Python with which the run began, if they cannot be imported; of a
             `LocalLearner` and of a network the class.
 
@@ -263,7 +270,14 @@ def resume(
     with knowing(environment, text=text), knowing_learner(rules, text=text):
         scenario = scenario_of(folder, left_out(rules))
         scenario = with_rules(scenario, recorded_otherwise(rules))
-        return simulate(scenario, out=folder, progress=progress, resuming=True, workers=workers)
+        return simulate(
+            scenario,
+            out=folder,
+            progress=progress,
+            resuming=True,
+            workers=workers,
+            cluster=cluster,
+        )
 
 
 class Watching(Protocol):

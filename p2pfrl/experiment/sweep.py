@@ -147,6 +147,8 @@ def sweep(
     overwrite: bool = False,
     run: Execute = execute,
     progress: Progress | None = None,
+    cluster: str | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Sweep:
     """Run a scenario at all combinations of `settings` and `seeds`; write `sweep.csv`.
 
@@ -163,13 +165,24 @@ def sweep(
         overwrite: whether to repeat finished runs.
         run: runs one job.
         progress: called after every run.
+        cluster: address of a Ray cluster that does the runs.
+        shard: (i, n) to do the i-th of n parts of the runs, such as (1, 8), beside other processes
+            that do the others; there is no table then, and the whole sweep with `resume` writes it.
+
+    Raises:
+        P2PFRLError: there are no seeds, or the shard is none.
     """
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise P2PFRLError(f"--shard: expected i/n with i from 1 to n, got {shard[0]}/{shard[1]}")
     if not len(seeds):
         raise P2PFRLError("seeds: expected at least one seed, such as range(10)")
     seeds = [int(seed) for seed in seeds]
     folder = new_series(Path(scenario).stem, "sweep") if out is None else Path(out)
     planned = plan(str(scenario), settings, seeds, folder)
-    table = _GrowingTable(folder / "sweep.csv", planned, (*settings, "seed", "state", "directory"))
+    if shard is not None:
+        planned = planned[shard[0] - 1 :: shard[1]]
+    keys = (*settings, "seed", "state", "directory")
+    table = _GrowingTable(folder / "sweep.csv", planned, keys, is_written=shard is None)
     runs = [job for _, job in planned]
 
     def report(finished: int, total: int, result: Finished) -> None:
@@ -177,13 +190,31 @@ def sweep(
         if progress is not None:
             progress(finished, total, result)
 
+    if shard is not None:
+        run_all(
+            runs,
+            workers=jobs,
+            resume=resume,
+            overwrite=overwrite,
+            execute=run,
+            progress=report,
+            cluster=cluster,
+        )
+        rows = table.rows()
+        return Sweep(tuple(settings), rows, table.path, sum(map(_has_failed, rows)))
     with reserved_for_series(folder):
         refuse_used(runs, resume=resume, overwrite=overwrite)
         if table.path.exists() and not resume and not overwrite:
             fix = "--resume keeps runs that are complete, --overwrite runs all again"
             raise ScenarioError([f"{folder}: expected no sweep, got one with other runs; {fix}"])
         run_all(
-            runs, workers=jobs, resume=resume, overwrite=overwrite, execute=run, progress=report
+            runs,
+            workers=jobs,
+            resume=resume,
+            overwrite=overwrite,
+            execute=run,
+            progress=report,
+            cluster=cluster,
         )
         rows = table.complete()
         found = Sweep(tuple(settings), rows, table.path, sum(map(_has_failed, rows)))
@@ -205,12 +236,19 @@ class _GrowingTable:
         path: the file.
         planned: settings and job of every run.
         keys: columns in front of `COLUMNS`.
+        is_written: whether there is a file.
     """
 
     def __init__(
-        self, path: Path, planned: Sequence[tuple[dict[str, object], Job]], keys: Sequence[str]
+        self,
+        path: Path,
+        planned: Sequence[tuple[dict[str, object], Job]],
+        keys: Sequence[str],
+        *,
+        is_written: bool = True,
     ) -> None:
         self.path = path
+        self._is_written = is_written
         self._points = {job.directory: point for point, job in planned}
         self._keys = keys
         self._rows: dict[Path, dict[str, Any]] = {}
@@ -224,7 +262,7 @@ class _GrowingTable:
         """
         self._rows[result.job.directory] = _row(self._points[result.job.directory], result)
         began = time.monotonic()
-        if began >= self._due:
+        if began >= self._due and self._is_written:
             with suppress(RecordError):
                 self._write()
             self._due = time.monotonic() + 50 * (time.monotonic() - began)
@@ -236,6 +274,10 @@ class _GrowingTable:
             RecordError: the file cannot be written.
         """
         self._write()
+        return self.rows()
+
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """Return the rows of all runs, which have ended, in the order of the grid."""
         return tuple(self._rows[directory] for directory in self._points)
 
     def _write(self) -> None:

@@ -17,6 +17,7 @@ from p2pfrl.core.errors import ScenarioError, ScenarioWarning
 from p2pfrl.learning.executors import Executor
 from p2pfrl.learning.growing import Growing
 from p2pfrl.learning.learners.base import Stack
+from p2pfrl.learning.remote import OnCluster
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.learning.workers import Greeting, Shapes, Workers, WorkersError
 from p2pfrl.scenario import Scenario
@@ -54,7 +55,7 @@ class Workforce:
         notes: what has been said about them.
     """
 
-    workers: Workers | None = None
+    workers: Workers | OnCluster | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -81,7 +82,9 @@ def why_not(scenario: Scenario, world: World) -> str:
 
 
 @contextmanager
-def employed(count: Count, scenario: Scenario, world: World) -> Iterator[Workforce]:
+def employed(
+    count: Count, scenario: Scenario, world: World, cluster: str | None = None
+) -> Iterator[Workforce]:
     """Let processes compute the updates of a world in the block; they end with it.
 
     Where they cannot, or where "auto" finds that they would not pay, this process trains, and
@@ -91,9 +94,17 @@ def employed(count: Count, scenario: Scenario, world: World) -> Iterator[Workfor
         count: how many.
         scenario: what runs.
         world: built from it, before it runs.
+        cluster: address of a Ray cluster whose workers train in place of processes here.
+
+    Raises:
+        P2PFRLError: there is no such cluster.
     """
     force = Workforce()
     trainer, before = world.trainer, world.trainer.executor
+    if cluster is not None:
+        with _on_cluster(force, count, scenario, world, cluster):
+            yield force
+        return
     most = cores() if count == "auto" else count
     reason = why_not(scenario, world) if most > 1 else ""
     if most > 1 and reason and count != "auto":
@@ -106,10 +117,46 @@ def employed(count: Count, scenario: Scenario, world: World) -> Iterator[Workfor
         yield force
     finally:
         trainer.executor = before
-        if force.workers is not None:
-            for failure, times in force.workers.failures.items():
-                force.say(f"{times} chunks were computed again in the run's own process: {failure}")
-            force.workers.close()
+        _end(force)
+
+
+def _end(force: Workforce) -> None:
+    """End the workers of a run, and say what went wrong."""
+    if force.workers is None:
+        return
+    for failure, times in force.workers.failures.items():
+        force.say(f"{times} chunks were computed again in the run's own process: {failure}")
+    force.workers.close()
+
+
+@contextmanager
+def _on_cluster(
+    force: Workforce, count: Count, scenario: Scenario, world: World, address: str
+) -> Iterator[None]:
+    """Let a cluster compute the updates of a world in the block."""
+    from p2pfrl.experiment.rays import RayCluster, connected
+
+    trainer, before = world.trainer, world.trainer.executor
+    with connected(address) as cpus:
+        if reason := why_not(scenario, world):
+            force.say(f"{reason}: training goes on in this one alone")
+        else:
+            stack = trainer.stack
+            most = min(cpus, scenario.agents) if count == "auto" else count
+            found = OnCluster(
+                RayCluster(scenario, stack.traits.engine), Greeting.of(stack), most, force.say
+            )
+            try:
+                found.start()
+            except WorkersError as error:
+                force.say(f"{error}: training goes on in this process alone")
+            else:
+                force.workers = trainer.executor = found
+        try:
+            yield
+        finally:
+            trainer.executor = before
+            _end(force)
 
 
 def _growing(force: Workforce, scenario: Scenario, world: World, most: int) -> Executor:

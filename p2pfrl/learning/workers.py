@@ -316,7 +316,7 @@ class Workers:
             worker.is_ready = said == self._greeting
             if not worker.is_ready:
                 self._fail(f"they have another learner, {said}, not {self._greeting}")
-        elif isinstance(said, _Said):
+        elif isinstance(said, Said):
             ticket = worker.busy.pop(said.place)
             if said.failure:
                 self._free.append(said.place)
@@ -327,7 +327,7 @@ class Workers:
         else:
             self._fail(str(said))
 
-    def _outcome(self, said: _Said, agents: int) -> Outcome:
+    def _outcome(self, said: Said, agents: int) -> Outcome:
         """Return what came of a chunk: its place is free once nothing refers to the arrays.
 
         They are copied where no more places can be spared.
@@ -340,15 +340,7 @@ class Workers:
             parameters[:] = there
             state = {name: values.copy() for name, values in state.items()}
             self._free.append(said.place)
-        return Outcome(
-            parameters,
-            state,
-            said.env_steps,  # type: ignore[arg-type]  # as the learner there returned it
-            said.loss,  # type: ignore[arg-type]
-            said.returns,
-            said.measures,  # type: ignore[arg-type]
-            said.transitions,  # type: ignore[arg-type]
-        )
+        return said.outcome(parameters, state)
 
     def _fail(self, why: str) -> None:
         """A process cannot compute at all: nor can the others, unless it is to replace one.
@@ -387,7 +379,7 @@ class Workers:
 
 
 @dataclass(frozen=True)
-class _Said:
+class Said:
     """What a process says of a chunk: what is not in the shared memory, or what went wrong."""
 
     place: int
@@ -397,6 +389,18 @@ class _Said:
     returns: Sequence[Sequence[float]] = ()
     measures: Mapping[str, object] = field(default_factory=dict)
     transitions: object = None
+
+    def outcome(self, parameters: Vector, state: State) -> Outcome:
+        """Return the outcome with its parameters and state."""
+        return Outcome(
+            parameters,
+            state,
+            self.env_steps,  # type: ignore[arg-type]  # as the learner there returned it
+            self.loss,  # type: ignore[arg-type]
+            self.returns,
+            self.measures,  # type: ignore[arg-type]
+            self.transitions,  # type: ignore[arg-type]
+        )
 
 
 class _Worker:
@@ -504,15 +508,15 @@ def _work(pipe: Connection, arena: Arena, shapes: Shapes, environment: Mapping[s
             while True:
                 place, agents, index = pipe.recv()
                 parameters, state = shapes.views(arena, place, len(agents))
-                pipe.send(_computed(stack, place, Batch(agents, index, parameters, state)))
+                pipe.send(computed(stack, place, Batch(agents, index, parameters, state)))
     except (EOFError, OSError):
         return
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)
 
 
-def _computed(stack: Stack, place: int, batch: Batch) -> _Said:
-    """Compute a chunk in its place."""
+def computed(stack: Stack, place: int, batch: Batch) -> Said:
+    """Compute a chunk: its arrays hold the parameters and state that come of it."""
     parameters, state = batch.parameters, dict(batch.state)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -524,8 +528,8 @@ def _computed(stack: Stack, place: int, batch: Batch) -> _Said:
                     raise ValueError(f"{name or 'parameters'}: shape {np.shape(found)}")
                 values[...] = found
     except FOREIGN as error:
-        return _Said(place, failure=cause(error))
-    return _Said(
+        return Said(place, failure=cause(error))
+    return Said(
         place,
         "",
         outcome.env_steps,
