@@ -85,6 +85,40 @@ def run(
     return results
 
 
+def against(
+    packages: Sequence[str],
+    quick: bool = False,
+    progress: Callable[[Result], object] | None = None,
+) -> list[Result]:
+    """Measure against other packages, each in a new process; arguments as of `run`.
+
+    Raises:
+        ScenarioError: a package is not known, or not installed.
+    """
+    from p2pfrl.bench.against import BENCHES
+
+    for name in packages:
+        if name not in BENCHES:
+            known = ", ".join(BENCHES)
+            raise ScenarioError([f"bench --against {name}: expected some of {known}"])
+    results: list[Result] = []
+    with one_thread_each():
+        for name in packages:
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                for result in process.submit(measure_against, name, quick).result():
+                    results.append(result)
+                    if progress is not None:
+                        progress(result)
+    return results
+
+
+def measure_against(package: str, quick: bool) -> list[Result]:
+    """Return the results of a benchmark against a package, measured in this process."""
+    from p2pfrl.bench.against import BENCHES
+
+    return list(BENCHES[package](quick))
+
+
 def measure(name: str, quick: bool) -> list[Result]:
     """Return the results of one benchmark, measured in this process."""
     module, _, function = BENCHMARKS[name].partition(":")

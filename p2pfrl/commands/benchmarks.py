@@ -14,10 +14,20 @@ from cyclopts import Parameter
 from p2pfrl.commands.arguments import DONE, FAILED, Json, Quiet
 from p2pfrl.core.errors import IdleWarning
 
+Against = Annotated[
+    str | None,
+    Parameter(help="Measure against other packages that are installed: gossipy, sb3, or both."),
+]
 Quick = Annotated[bool, Parameter(negative=(), help="Use small sizes, to test that it runs.")]
 
 
-def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = False) -> int:
+def bench(
+    *names: str,
+    quick: Quick = False,
+    against: Against = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
     """Measure speed as ratios within one run, which hardly depend on the speed of the machine.
 
     Parameters
@@ -31,6 +41,7 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
             warnings.simplefilter("ignore", IdleWarning)  # laws run one scenario in several modes
             return _laws(names[1:], quick, json)
     from p2pfrl.bench import BENCHMARKS, run
+    from p2pfrl.bench import against as run_against
     from p2pfrl.bench.measure import Result
     from p2pfrl.results.versions import kernels
 
@@ -41,11 +52,14 @@ def bench(*names: str, quick: Quick = False, json: Json = False, quiet: Quiet = 
                 flush=True,
             )
 
+    packages = [] if against is None else against.split(",")
     if not quiet:
         coretype = os.environ.get("OPENBLAS_CORETYPE", "not set")
-        print(f"measuring {', '.join(names or BENCHMARKS)}", file=sys.stderr)
+        what = names or (BENCHMARKS if against is None else packages)
+        print(f"measuring {', '.join(what)}", file=sys.stderr)
         print(f"with {kernels()}; OPENBLAS_CORETYPE {coretype}", file=sys.stderr, flush=True)
-    results = run(names, quick, progress=show)
+    results = [] if packages and not names else run(names, quick, progress=show)
+    results += run_against(packages, quick, progress=show)
     if json:
         print(encoder.dumps([asdict(result) for result in results], indent=2, allow_nan=False))
     return DONE

@@ -1,12 +1,13 @@
 """The benchmarks run, measure what they say, and take turns."""
 
+import importlib.util
 import math
 import sys
 
 import numpy as np
 import pytest
 
-from p2pfrl.bench import BENCHMARKS, measure, run
+from p2pfrl.bench import BENCHMARKS, against, measure, measure_against, run
 from p2pfrl.bench.asynchrony import whole_run
 from p2pfrl.bench.events import DEGREE, neighbors, on_heap, simulated
 from p2pfrl.bench.measure import Work, rates
@@ -82,3 +83,19 @@ def test_a_population_mixes_as_its_matrix_says() -> None:
         expected = np.zeros(n)
         expected[[i, *near]] = 0.2
         np.testing.assert_allclose(parameters[i], expected, rtol=0, atol=1e-15)
+
+
+def test_packages_that_are_not_known_or_not_there_are_refused() -> None:
+    with pytest.raises(ScenarioError, match="expected some of gossipy, sb3"):
+        against(["rllib"])
+    if importlib.util.find_spec("gossipy") is None:
+        with pytest.raises(ScenarioError, match="pip install gossipy-dfl"):
+            measure_against("gossipy", quick=True)
+
+
+@pytest.mark.slow
+def test_sb3_is_measured_where_it_is_installed() -> None:
+    pytest.importorskip("stable_baselines3")
+    (found,) = measure_against("sb3", quick=True)
+    assert found.name == "ppo_vs_sb3_n16"
+    assert found.value > 1.0
