@@ -29,11 +29,11 @@ _LANDING = ("arrive", "hand_over", "arrive_again")
 def sight(world: World) -> dict[str, Any]:
     """Return what the world looks like now, as JSON.
 
-    `rounds` and `states` are by agent: "t" trains, "w" waits, "d" is down, "e" has ended. `best`
-    and `worst` are agents and their returns. `messages` are the last ones: [sent, arrived, from,
-    to, outcome], in virtual seconds; the outcome is "flying", "delivered" or "lost", and what is
-    flying arrives in the future. `window` is the time that they cover. `timeline` has [agent, kind,
-    start, end].
+    `round` is that of a row that would be written now. `rounds` and `states` are by agent: rounds
+    that it has ended itself; "t" trains, "w" waits, "d" is down, "e" has ended. `best` and `worst`
+    are agents and their returns. `messages` are the last ones: [sent, arrived, from, to, outcome],
+    in virtual seconds; the outcome is "flying", "delivered" or "lost", and what is flying arrives
+    in the future. `window` is the time that they cover. `timeline` has [agent, kind, start, end].
     """
     simulation, network, now = world.simulation, world.network, world.loop.now
     n = world.assembly.scenario.agents
@@ -59,6 +59,7 @@ def sight(world: World) -> dict[str, Any]:
         if call.__name__ in _LANDING
     ]
     messages, count, window = _messages(world, flying)
+    rounds = world.recorder.updates_by or rounds  # a coordinator's models are no rounds of an agent
     behind = sorted(range(n), key=lambda agent: (rounds[agent], agent))[:MOST_WAITING]
     ids = [*world.assembly.coordinators, *behind]
     returns = world.recorder.returns_by_agent()
@@ -67,6 +68,7 @@ def sight(world: World) -> dict[str, Any]:
     traffic = network.traffic
     return {
         "virtual_seconds": now / SECOND,
+        "round": world.recorder.round,
         "rounds": rounds,
         "states": "".join(states),
         "down": sorted(network.down),

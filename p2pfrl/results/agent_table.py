@@ -1,4 +1,6 @@
-"""The table of agents while a run runs: one column of numbers per name, which only grow.
+"""The table of agents while a run runs: one column of numbers per name.
+
+Rows are only added, but for those of the last round, which a row of the end may replace.
 
 A row of ten numbers takes 80 bytes. As a dict of its own it would take over 500.
 """
@@ -42,6 +44,14 @@ class AgentTable:
         for values in self._columns.values():
             if len(values) < self._rows:
                 values.extend([np.nan] * count)
+
+    def drop(self, round: int) -> None:
+        """Remove the last rows, those of a round."""
+        rounds = self._columns["round"]
+        while self._rows and rounds[self._rows - 1] == round:
+            self._rows -= 1
+        for values in self._columns.values():
+            del values[self._rows :]
 
     def columns(self, first: int = 0) -> dict[str, NDArray[Any]]:
         """Return all columns as new arrays, without the rows before `first`."""

@@ -119,17 +119,20 @@ RESOURCES = (STEPS, JOULES, SHARE)
 or work assigned; the energy used so far, which metrics.csv has too; the share of an allocation."""
 SUSPICION = ("suspicion", "suspicion_cosine")
 """Columns of agents.csv where robust rules judge what agents send; other runs have none."""
+UPDATES = "updates"
+"""Column of agents.csv of asynchronous runs: rounds that the agent itself has ended. `round` counts
+those of all agents."""
 BYZANTINE = "byzantine"
 """Column of agents.csv, and key of the summary, of a run with attacks: 1 for a Byzantine agent."""
 EPSILON = "epsilon"
 """Column of agents.csv with what has left an agent cost so far, and of metrics.csv with the most of
 all, where `[privacy]` accounts for it."""
-OWN_COLUMNS = (*AGENTS, *RESOURCES, *SUSPICION, BYZANTINE, EPSILON)
+OWN_COLUMNS = (*AGENTS, UPDATES, *RESOURCES, *SUSPICION, BYZANTINE, EPSILON)
 """Columns of agents.csv that are no measures of a learner or environment; those of physics and
 evaluations have prefixes."""
 COUNTS = ("round", "env_steps", "bytes_sent", "messages_dropped", "active")
 """Columns of metrics.csv with whole numbers."""
-AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent", "env_steps", BYZANTINE)
+AGENT_COUNTS = ("round", "agent", "episodes", "bytes_sent", UPDATES, "env_steps", BYZANTINE)
 """Columns of agents.csv with whole numbers."""
 _KINDS: tuple[Literal["train", "send", "wait"], ...] = ("train", "send", "wait")
 

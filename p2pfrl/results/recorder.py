@@ -32,6 +32,7 @@ from p2pfrl.results.record import (
     PHYSICS,
     STEPS,
     SUSPICION,
+    UPDATES,
     Interval,
 )
 from p2pfrl.results.rounds import Entry, Progress, Rounds
@@ -44,6 +45,8 @@ Judged = dict[int, list[tuple[float, float]]]
 """Sender -> (distance, cosine) of all who judged its vector."""
 _PARTS = ("actor", "critic")
 """Parts that have columns of their own."""
+_EVALUATED = ("evaluation_own", "evaluation_mean_parameters")
+"""Columns of metrics.csv with an evaluation."""
 _BLOCK = 16
 _MOST_COMPARED = 256
 """Number of agents up to which policies are compared."""
@@ -98,7 +101,7 @@ class Recorder:
     """Observer of a run that collects the rows of its tables.
 
     Attributes:
-        rows: rows of `metrics.csv`, in order.
+        rows: rows of `metrics.csv`, in order. No two have the same round.
         agent_rows: the rows of `agents.csv`, in order.
         staleness: number of messages applied at staleness 0, 1, ...
         traffic: totals of the network; set when there is one.
@@ -124,7 +127,7 @@ class Recorder:
         on_row: called with every new row; it returns whether the run should stop here.
         mixes: whether agents mix between training and the next round. If so, mixing can move the
             mean.
-        tick: nanoseconds between rows of an asynchronous run; None for one row per round.
+        tick: nanoseconds between two looks at an asynchronous run; None for one row per round.
         parts: the parts over which distances are measured; None for all.
         resources: of agents whose steps and joules are counted; None to count none.
         counts_applied: whether n updates that a coordinator applied are a round of an asynchronous
@@ -183,7 +186,20 @@ class Recorder:
         self._drift = Drift(len(self.honest), adding)
         self._drift_of_all = Drift(agents, adding)  # beside it, where there are Byzantine agents
         self._ticks = _Ticks()
+        self._ended = np.zeros(0 if tick is None else agents, dtype=np.int64)
+        self._looks = 0
+        self._last_judged: Judged = {}
         self.initial_distance = self._distances.of(self._of(self.honest)).consensus
+
+    @property
+    def round(self) -> int:
+        """The round of a row that would be written now."""
+        return self._rounds.row if self._tick is None else self._count_of_rounds()
+
+    @property
+    def updates_by(self) -> list[int] | None:
+        """Rounds that each agent itself has ended in an asynchronous run; None in others."""
+        return None if self._tick is None else self._ended.tolist()
 
     @property
     def intervals(self) -> list[Interval]:
@@ -286,6 +302,8 @@ class Recorder:
             episodes: number of finished episodes whose returns are not known.
         """
         self.updates += rounds
+        if self._tick is not None:
+            self._ended[agent] += rounds
         self._progress[agent].finished += episodes
         if update is not None:
             self.trained(agent, update)
@@ -330,7 +348,7 @@ class Recorder:
         max_updates: int | None,
         stop: Callable[[], None],
     ) -> None:
-        """Write a row at every tick of an asynchronous run.
+        """Look at an asynchronous run at every tick; write a row of the first look in a round.
 
         The run ends after `max_updates` updates of all agents. The interval between ticks doubles
         if fewer than a quarter of the agents have ended a round since the last tick. Ticks end when
@@ -341,13 +359,13 @@ class Recorder:
         post(self._tick, self.tick, self._tick, 0)
 
     def tick(self, tick: int, before: int) -> None:
-        """Write the row of a tick and post the next tick; `follow_clock` posts the first.
+        """Look at the run and post the next tick; `follow_clock` posts the first.
 
         Args:
             tick: nanoseconds since the last one.
             before: number of updates at the last one.
         """
-        self._write(self._now())
+        self._look()
         longer = 2 * tick if 4 * (self.updates - before) < self._n else tick
         if not self.stopped_at_row and self._ticks.is_busy():
             self._ticks.post(self._now() + longer, self.tick, longer, self.updates)
@@ -355,10 +373,14 @@ class Recorder:
     def finish(self, *, evaluating: bool = True) -> None:
         """Write the last row of an asynchronous run and evaluate the final parameters.
 
-        Without `evaluating`, nothing is evaluated.
+        If its round has a row already, the last row replaces it. Without `evaluating`, nothing is
+        evaluated.
         """
         if self._tick is not None:
-            self._write(self._now())
+            taken = self._take_last_row()
+            if evaluating:
+                taken = dict.fromkeys(taken, float("nan"))  # of an earlier state
+            self._write(self._now(), evaluated=taken)
         if (
             evaluating
             and self.rows
@@ -411,6 +433,7 @@ class Recorder:
             "evaluation": None if own is None else (own.index, own.agents, own.own),
             "judged": self._judged,
             "terms": self.terms,
+            "looks": (self._looks, self._ended.copy(), self._last_judged),
         }
 
     def restore(self, state: State) -> None:
@@ -426,6 +449,10 @@ class Recorder:
         self.terms = list(state.get("terms", ()))  # earlier versions have none
         if "drift_of_all" in state:  # earlier versions have none
             self._drift_of_all.restore(state["drift_of_all"])
+        self._looks = len(self.rows)
+        if "looks" in state:  # earlier versions have none
+            self._looks, ended, self._last_judged = state["looks"]
+            self._ended = np.array(ended, dtype=np.int64)
         own = state["evaluation"]
         self.evaluation = None if own is None else Evaluation(*own)
 
@@ -436,6 +463,8 @@ class Recorder:
         if most is not None and self.updates >= most:
             return  # updates that end at the same time as the last one do not count
         self.updates += 1
+        if self._tick is not None:
+            self._ended[agent] += 1
         sent = self.traffic.bytes_by.get(agent, 0)
         spent = 0.0 if self._epsilon is None else self._epsilon(agent, round)
         parameters = self._judge.parameters(agent, shared)
@@ -474,26 +503,71 @@ class Recorder:
                 self._settle(agent, entry)
             self._write(self._now(), len(entries))
 
-    def _write(self, now: int, active: int | None = None) -> None:
+    def _look(self) -> None:
+        """Write a row of an asynchronous run, unless its round has one.
+
+        In a round that has one, `on_row` gets what the row would be.
+        """
+        if not self.rows or self.rows[-1]["round"] < self.round:
+            self._write(self._now())
+            return
+        present, alive = self._there()
+        self._close_drift(0)
+        row = self._row(self.round, self._now(), present, self._distances.of(self._of(present)))
+        row["active"] = len(alive)
+        self._looks += 1
+        if self._on_row(row):
+            self.stopped_at_row = True
+
+    def _take_last_row(self) -> Row:
+        """Remove the rows of the current round, if it has some; return their evaluation."""
+        if not self.rows or self.rows[-1]["round"] < self.round:
+            return {}
+        taken = self.rows.pop()
+        self.agent_rows.drop(self.round)
+        if self._judged is not None:
+            since = self._judged.pop(0, {})
+            self._judged[0] = {
+                sender: [*self._last_judged.get(sender, ()), *since.get(sender, ())]
+                for sender in dict.fromkeys((*self._last_judged, *since))
+            }
+        return {name: taken[name] for name in _EVALUATED}
+
+    def _there(self) -> tuple[list[int], list[int]]:
+        """Return the agents that rows are about, and all that are alive."""
         # If all agents have left, the row is about all of them.
         alive = [i for i in range(self._n) if self._rounds.alive[i]] or list(range(self._n))
-        present = [i for i in alive if i in self._is_honest] or alive
-        closed = self._rounds.row - 1 if self._tick is None else 0
-        self._drift.close(closed)
-        self._drift_of_all.close(closed)
-        round = self._rounds.row if self._tick is None else self._count_of_rounds()
+        return [i for i in alive if i in self._is_honest] or alive, alive
+
+    def _close_drift(self, row: int) -> None:
+        self._drift.close(row)
+        self._drift_of_all.close(row)
+
+    def _write(self, now: int, active: int | None = None, evaluated: Row | None = None) -> None:
+        """Write a row.
+
+        Args:
+            now: its time.
+            active: the number of agents that ended the round; None for those that are alive.
+            evaluated: the evaluation of a row that this one replaces.
+        """
+        present, alive = self._there()
+        self._close_drift(self._rounds.row - 1 if self._tick is None else 0)
+        round = self.round
         vectors = self._of(present)
         distances = self._distances.of(vectors)
         row = self._row(round, now, present, distances)
         row["active"] = len(alive) if active is None else active
-        # Several rows of an asynchronous run can have the same round; only the first is evaluated.
-        is_due = bool(self._episodes and round) and round % self._every == 0
-        if is_due and (not self.rows or self.rows[-1]["round"] < round):
+        if evaluated:
+            row.update(evaluated)
+        elif self._episodes and round and round % self._every == 0:
             row.update(self._evaluation(present))
         self.rows.append(row)
+        self._looks += 1
         judged: Judged | None = None
         if self._judged is not None:
             judged = self._judged.pop(self._rounds.row - 1 if self._tick is None else 0, {})
+            self._last_judged = {} if self._tick is None else judged
         others = [i for i in alive if i not in self._is_honest] if present is not alive else []
         apart = dict(zip(present, distances.own, strict=True))
         if others:
@@ -526,6 +600,8 @@ class Recorder:
             "staleness": [entry.staleness for entry in entries],
             **_measures(entries[:1], entries),
         }
+        if self._tick is not None:
+            columns[UPDATES] = self._ended[ids].tolist()
         if self._resources is not None:
             columns[STEPS] = [entry.env_steps for entry in entries]
             if self._resources.uses_energy:
@@ -607,13 +683,13 @@ class Recorder:
     def _evaluation(self, agents: Sequence[int]) -> Row:
         """Evaluate each agent's own model, and the mean model in each agent's environment."""
         chosen = self._rows_of(agents)
-        own = self._judge.evaluate(agents, chosen, self._episodes, len(self.rows))
+        own = self._judge.evaluate(agents, chosen, self._episodes, self._looks)
         if own is None:
             return {}
         mean = self._judge.average(agents, chosen)
-        common = self._judge.evaluate(agents, mean, self._episodes, len(self.rows))
+        common = self._judge.evaluate(agents, mean, self._episodes, self._looks)
         assert common is not None
-        self.evaluation = Evaluation(len(self.rows), tuple(agents), own)
+        self.evaluation = Evaluation(self._looks, tuple(agents), own)
         return {
             "evaluation_own": float(own.mean()),
             "evaluation_mean_parameters": float(common.mean()),

@@ -26,8 +26,12 @@ COLUMNS = (
     "disagreement",
     "suspicion",
     "state",
+    "absent for",
     "waits",
 )
+ROUND, UPDATES = "round", "updates"
+"""Heads of the column with the rounds that an agent has ended; in an asynchronous run these are its
+own updates."""
 
 
 class Agents:
@@ -67,24 +71,46 @@ class Agents:
         """Return a number of each of n agents; None where it is not known."""
         return [rounded(self.last.get(agent, {}).get(name)) for agent in range(n)]
 
+    def order(self, name: str) -> list[int]:
+        """Return the agents with a number in a column, the lowest first."""
+        known = {
+            agent: value
+            for agent, row in self.last.items()
+            if math.isfinite(value := row.get(name, math.nan))
+        }
+        return sorted(known, key=lambda agent: (known[agent], agent))
+
+    def ended(self, n: int) -> list[int | None]:
+        """Return the rounds that each of n agents has ended, as far as its last row says."""
+        rows = (self.last.get(agent, {}) for agent in range(n))
+        found = (row.get(UPDATES, row.get(ROUND, math.nan)) for row in rows)
+        return [int(value) if math.isfinite(value) else None for value in found]
+
     def marked(self, name: str, above: float) -> list[int]:
         """Return the agents whose number in a column is above a bound."""
         return sorted(a for a, row in self.last.items() if row.get(name, math.nan) > above)
 
 
 def table(
-    agents: Agents, rounds: Sequence[int | None], states: str, waits: Mapping[str, str]
+    agents: Agents,
+    rounds: Sequence[int | None],
+    states: str,
+    waits: Mapping[str, str],
+    unit: str = ROUND,
+    absent: Mapping[int, float] | None = None,
 ) -> dict[str, Any]:
     """Return the rows of the table, and the worst and best agents.
 
-    Of more than `WHOLE` agents it has those with the most lag, the lowest and the highest returns,
-    and the most suspected.
+    Of more than `WHOLE` agents it has those with the most lag, the lowest and the highest returns
+    (without returns the most disagreement), and the most suspected.
 
     Args:
         agents: the last numbers of all.
         rounds: rounds that each has ended, None where it is not known; empty if none is.
         states: a letter of `STATES` for each; "" if they are not known.
         waits: agent -> what it waits for.
+        unit: `ROUND` or `UPDATES`, the head of the column with `rounds`.
+        absent: agent -> seconds for which it was not there.
     """
     ended = {agent: round for agent, round in enumerate(rounds) if round is not None}
     front = max(ended.values(), default=0)
@@ -103,33 +129,64 @@ def table(
             rounded(known.get("disagreement")),
             rounded(known.get("suspicion")),
             STATES.get(states[agent : agent + 1], ""),
+            rounded((absent or {}).get(agent)),
             waits.get(str(agent), "").partition(" for ")[2],
         ]
 
-    returns = {
-        a: value
-        for a in ids
-        if math.isfinite(value := agents.last.get(a, {}).get("return", math.nan))
-    }
-    by_return = sorted(returns, key=lambda a: (returns[a], a))
+    has_returns = bool(agents.order("return"))
     agents.note = ""
     if len(ids) > WHOLE:
-        lags = sorted(ended, key=lambda a: (ended[a], a))[:_SOME]
-        suspected = sorted(
-            agents.marked("suspicion", 0.0), key=lambda a: -agents.last[a]["suspicion"]
-        )
-        chosen = {*lags, *by_return[:_SOME], *by_return[-_SOME:], *suspected[:_SOME]}
-        chosen.update(a for a in range(len(states)) if states[a] == "d" and len(chosen) < WHOLE)
-        agents.note = (
-            f"{len(chosen):,} of {len(ids):,} agents: those that lag most, with the lowest and the "
-            "highest returns, the most suspected, and down"
-        )
-        ids = sorted(chosen)
+        ids = _some(agents, ids, ended, states)
     has_suspicion = any("suspicion" in known for known in agents.last.values())
     return {
-        "columns": COLUMNS,
+        "columns": [unit if name == ROUND else name for name in COLUMNS],
         "rows": [row(agent) for agent in ids],
-        "worst": [[a, rounded(returns[a])] for a in by_return[:3]],
-        "best": [[a, rounded(returns[a])] for a in by_return[::-1][:3]],
+        **_extremes(agents, "return", "worst", "best"),
+        **({} if has_returns else _extremes(agents, "disagreement", "nearest", "farthest")),
         "alarm": ALARM if has_suspicion else None,
+    }
+
+
+def _some(agents: Agents, ids: Sequence[int], ended: Mapping[int, int], states: str) -> list[int]:
+    """Return the agents of many that the table has, and note which they are."""
+    by_return, apart = agents.order("return"), agents.order("disagreement")
+    lags = sorted(ended, key=lambda a: (ended[a], a))[:_SOME]
+    suspected = agents.marked("suspicion", 0.0)
+    suspected = sorted(suspected, key=lambda a: -agents.last[a]["suspicion"])[:_SOME]
+    words = ["that lag most"] if lags else []
+    chosen = {*lags}
+    if by_return:
+        chosen |= {*by_return[:_SOME], *by_return[-_SOME:]}
+        words.append("with the lowest and the highest returns")
+    elif apart:
+        chosen |= {*apart[-_SOME:]}
+        words.append("farthest from the average")
+    if suspected:
+        chosen |= {*suspected}
+        words.append("the most suspected")
+    if "d" in states:
+        chosen.update(a for a in range(len(states)) if states[a] == "d" and len(chosen) < WHOLE)
+        words.append("down")
+    if not chosen:
+        chosen, words = {*ids[:_SOME]}, ["with the lowest numbers"]
+    agents.note = f"{len(chosen):,} of {len(ids):,} agents: those {_listed(words)}"
+    return sorted(chosen)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _extremes(agents: Agents, name: str, low: str, high: str) -> dict[str, Any]:
+    """Return the three agents with the lowest and the highest numbers of a column.
+
+    There are none if all are equal; the number is then `equal`.
+    """
+    order = agents.order(name)
+    own = [[agent, rounded(agents.last[agent][name])] for agent in order]
+    is_equal = len(own) > 1 and own[0][1] == own[-1][1]
+    return {
+        low: [] if is_equal else own[:3],
+        high: [] if is_equal else own[::-1][:3],
+        "equal": own[0][1] if is_equal else None,
     }

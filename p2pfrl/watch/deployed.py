@@ -25,13 +25,13 @@ from p2pfrl.deploy.status import RUNNING, statuses
 from p2pfrl.net.fleet import parse_agents, show_agents
 from p2pfrl.results.formats import graph_from_json
 from p2pfrl.results.suspects import ALARM
-from p2pfrl.watch.agents import Agents, table
+from p2pfrl.watch.agents import UPDATES, Agents, table
 from p2pfrl.watch.drawing import Picture, picture
 from p2pfrl.watch.journals import COLUMNS, Journals
 from p2pfrl.watch.messages import traffic
 from p2pfrl.watch.progress import Progress
 from p2pfrl.watch.shares import SIZE
-from p2pfrl.watch.simulated import METRICS, predicted
+from p2pfrl.watch.simulated import METRICS, predicted, unit_of
 from p2pfrl.watch.tails import Curves, rounded
 
 _TAIL = 2**16
@@ -197,7 +197,7 @@ class Deployed:
         found: dict[str, Any] = {
             "run": self._run(parts, known),
             "processes": {"columns": _ROWS, "rows": _rows(parts, known)},
-            "agents": _table(known),
+            "agents": _table(known, unit_of(parts.scenario)),
             "waiting": {str(agent): ids for agent, ids in known.awaited.items()},
             "faults": [],
             "log": _lines(parts.log, parts.network),
@@ -219,7 +219,7 @@ class Deployed:
             found["colors"] = {
                 "return": values([known.returns.get(a) for a in range(n)]),
                 "disagreement": values([parts.disagreement.get(str(a)) for a in range(n)]),
-                "round": values([_float(known.rounds.get(a)) for a in range(n)]),
+                unit_of(parts.scenario): values([_float(known.rounds.get(a)) for a in range(n)]),
                 "states": known.states(n) if single else "",
                 "byzantine": [],
                 "suspects": sorted(a for a, v in known.suspicion.items() if v > ALARM),
@@ -241,8 +241,12 @@ class Deployed:
         own = [a for a in known.rounds if a >= 0 and a not in known.unknown]
         there = [a for a in own if a not in known.down] or own
         rounds = [known.rounds[a] for a in there]
+        unit = unit_of(scenario)
+        done = (
+            sum(rounds) // len(rounds) if rounds and unit == UPDATES else min(rounds, default=None)
+        )
         now = {
-            "rounds": float(min(rounds)) if rounds else None,
+            "rounds": None if done is None else float(done),
             "env_steps": None,
             "virtual_seconds": wall or None,
         }
@@ -270,6 +274,7 @@ class Deployed:
             "state": state,
             "running": bool(running),
             "process": None,
+            "unit": unit,
             "goals": self._progress.goals,
             "now": {name: rounded(value) for name, value in now.items()},
             "share": share,
@@ -579,7 +584,7 @@ def _named(ids: Sequence[int]) -> str:
     return show_agents(ids) if ids else ""
 
 
-def _table(known: _Known) -> dict[str, Any]:
+def _table(known: _Known, unit: str) -> dict[str, Any]:
     """Return the table of agents."""
     agents = Agents(Path())
     for agent, round in known.rounds.items():
@@ -595,7 +600,7 @@ def _table(known: _Known) -> dict[str, Any]:
         }
     n = max((*known.rounds, *known.down, *known.ended), default=-1) + 1
     rounds = [known.rounds.get(agent) for agent in range(n)]
-    return table(agents, rounds, known.states(n), known.waits)
+    return table(agents, rounds, known.states(n), known.waits, unit)
 
 
 def _curves(parts: Parts) -> dict[str, Any]:

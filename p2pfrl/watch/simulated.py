@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from p2pfrl.consensus.schedules import RULES
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.files import read_regular, read_table
 from p2pfrl.core.types import id_of, name_of
@@ -19,7 +20,8 @@ from p2pfrl.deploy.status import statuses
 from p2pfrl.results.directory import LIVE, SUMMARY
 from p2pfrl.results.formats import graph_from_json
 from p2pfrl.results.suspects import ALARM
-from p2pfrl.watch.agents import Agents, table
+from p2pfrl.watch.absences import Absences
+from p2pfrl.watch.agents import ROUND, UPDATES, Agents, table
 from p2pfrl.watch.drawing import Picture, picture
 from p2pfrl.watch.progress import Progress
 from p2pfrl.watch.tails import Curves, Tail, rounded
@@ -81,13 +83,19 @@ class Simulated:
         self._curves.add(self._metrics.columns, rows)
         self._agents.read(self._n)
         self._note(live)
-        rounds = [int(r) for r in live.get("rounds", ())]
-        states = str(live.get("states", ""))
+        rounds: list[int | None] = [int(r) for r in live.get("rounds", ())]
+        states, absences = str(live.get("states", "")), self._absences(live)
+        if self._summary is not None:
+            rounds = rounds or self._agents.ended(self._n)
+            states = states or absences.states(self._n)
+        unit = unit_of(self._scenario)
         lambda_2 = (self._summary or live).get("lambda_2")
         found = {
             "run": self._run(live),
             "curves": self._curve_section(lambda_2),
-            "agents": table(self._agents, rounds, states, self._coming(live)),
+            "agents": table(
+                self._agents, rounds, states, self._coming(live), unit, absences.seconds
+            ),
             "faults": self._faults(live),
             "log": self._log[-_LOG:][::-1],
             "waits": live.get("waits", {}),
@@ -152,10 +160,9 @@ class Simulated:
         state = str(self._state.get("state", ""))
         is_running = state == "running"
         wall = _now(live) if is_running else summary.get("wall_seconds")
-        first = min((float(r) for r in live.get("rounds", ())), default=None)
-        last = self._curves.last("round")
+        round = live.get("round")
         now = {
-            "rounds": first if last is None else last,
+            "rounds": self._curves.last("round") if round is None else float(round),
             "env_steps": live.get("env_steps", self._curves.last("env_steps")),
             "virtual_seconds": live.get("virtual_seconds", self._curves.last("virtual_seconds")),
         }
@@ -172,6 +179,7 @@ class Simulated:
             "state": state,
             "running": is_running,
             "process": self._state.get("process"),
+            "unit": unit_of(self._scenario),
             "goals": self._progress.goals,
             "now": {name: rounded(value) for name, value in now.items()},
             "share": share if is_running or not summary else 1.0,
@@ -196,14 +204,15 @@ class Simulated:
             "faults": [fault["at"] for fault in self._planned()],
         }
 
-    def _colors(self, rounds: Sequence[int], states: str) -> dict[str, Any]:
+    def _colors(self, rounds: Sequence[int | None], states: str) -> dict[str, Any]:
         assert self._picture is not None
         values = self._picture.values
         found: dict[str, Any] = {
             name: values(self._agents.column(name, self._n)) for name in ("return", "disagreement")
         }
         if rounds:
-            found["round"] = values([float(r) for r in rounds])
+            own = [None if round is None else float(round) for round in rounds]
+            found[unit_of(self._scenario)] = values(own)
         found["states"] = states if self._is_single() else ""
         found["byzantine"] = self._agents.marked("byzantine", 0.5) if self._is_single() else []
         found["suspects"] = self._agents.marked("suspicion", ALARM) if self._is_single() else []
@@ -231,11 +240,19 @@ class Simulated:
                 )
         return sorted(found, key=lambda fault: fault["at"])
 
-    def _faults(self, live: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the faults of the scenario, and whether each has struck."""
+    def _virtual_now(self, live: Mapping[str, Any]) -> float | None:
         now = live.get("virtual_seconds", self._curves.last("virtual_seconds"))
         if self._summary is not None:
             now = self._summary.get("virtual_seconds", now)
+        return None if now is None else float(now)
+
+    def _absences(self, live: Mapping[str, Any]) -> Absences:
+        """Return who the faults of the scenario have taken from the run so far."""
+        return Absences(self._planned(), self._virtual_now(live))
+
+    def _faults(self, live: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the faults of the scenario, and whether each has struck."""
+        now = self._virtual_now(live)
         return [
             {**fault, "struck": now is not None and fault["at"] <= now} for fault in self._planned()
         ]
@@ -318,6 +335,12 @@ class Simulated:
         if self._agents.note:
             notes.append(f"Table: {self._agents.note}.")
         return notes
+
+
+def unit_of(scenario: Mapping[str, Any]) -> str:
+    """Return what agents count in a parsed scenario: rounds, or each its own updates."""
+    kind = str(scenario.get("schedule", {}).get("kind", ""))
+    return UPDATES if kind in RULES and RULES[kind].is_asynchronous else ROUND
 
 
 def _now(live: Mapping[str, Any]) -> float | None:

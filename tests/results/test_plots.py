@@ -20,7 +20,7 @@ from p2pfrl.results.groups import group
 from p2pfrl.results.numbers import number
 from p2pfrl.results.plots import FIGURES, Look, draw, write
 from p2pfrl.results.plots.consensus import prediction, with_start
-from p2pfrl.results.plots.graph import layout, network
+from p2pfrl.results.plots.graph import _opacity, _warm, layout, network
 from p2pfrl.results.plots.style import style
 from p2pfrl.results.plots.timeline import window
 from p2pfrl.results.record import Interval, Record, save
@@ -564,3 +564,14 @@ def test_figures_of_the_same_groups_have_the_same_unit_of_time() -> None:
         assert drawing is not None
         labels |= {axes.get_xlabel() for axes in drawing.figure.axes}
     assert {label for label in labels if "time" in label} == {"virtual time (s)"}
+
+
+def test_edges_are_as_dark_as_they_leave_room_and_no_agent_is_white() -> None:
+    side = np.arange(16)
+    grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2).astype(np.float64)
+    near = [(i, i + 1) for i in range(255) if i % 16 < 15] + [(i, i + 16) for i in range(240)]
+    assert _opacity(grid, near) == 0.8
+    assert _opacity(grid, [(i, j) for i in range(256) for j in range(i)]) == 0.08
+    assert _opacity(grid, []) == 0.8
+    palest = _warm()(0.0)[:3]
+    assert 0.2126 * palest[0] + 0.7152 * palest[1] + 0.0722 * palest[2] < 0.92

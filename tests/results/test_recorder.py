@@ -78,3 +78,77 @@ learner.kind = "quadratic"
     record = p2pfrl.run(p2pfrl.loads(text))
     assert record.summary["stopped_by"] == "rounds"
     assert record.summary["rounds"] == record.metrics["round"][-1] == 10
+
+
+SLOW = """
+name = "slow"
+agents = 8
+mode = "{mode}"
+stop.rounds = 9
+learner.kind = "quadratic"
+evaluation = {{every = 1, episodes = 1}}
+compute = {{seconds_per_env_step = 1e-3, speed = {{kind = "linspace", low = 0.1, high = 1.0}}}}
+[schedule]
+kind = "asynchronous"
+"""
+
+
+@pytest.mark.parametrize("mode", ["gossip", "central"])
+def test_an_asynchronous_run_has_a_row_per_round_and_every_agent_its_own_updates(mode: str) -> None:
+    record = p2pfrl.run(p2pfrl.loads(SLOW.format(mode=mode)))
+    rounds = record.metrics["round"]
+    assert (np.diff(rounds) > 0).all()
+    assert rounds[-1] == 9
+    assert record.metrics["virtual_seconds"][-1] == record.summary["virtual_seconds"]
+    last = record.agents["round"] == 9
+    assert record.agents["agent"][last].tolist() == list(range(8))
+    updates = record.agents["updates"][last]
+    assert 3 * updates[0] < updates[-1]  # the speeds are 1:10
+    counted = sum(record.staleness) if mode == "central" else updates.sum()
+    assert counted == 8 * 9
+    assert (np.diff(record.agents["updates"][record.agents["agent"] == 7]) >= 0).all()
+
+
+def recorder_of_two(every: int, rounds: list[dict[str, float]]) -> Recorder:
+    """Return the recorder of an asynchronous run of two agents, which judge each other."""
+    layout = Layout((Tensor("actor.w", (1,)),), "float64")
+    judge = Logged(layout.zeros(2), layout, Objective(), Evaluator())
+    recorder = Recorder(
+        layout=layout,
+        agents=2,
+        start=layout.zeros(2),
+        judge=judge,
+        now=lambda: 10**9 * len(rounds),
+        every=every,
+        episodes=0,
+        on_row=lambda row: bool(rounds.append(row)),
+        mixes=True,
+        tick=10**9,
+        judges=True,
+    )
+    recorder.traffic = Traffic()
+    recorder.follow_clock(lambda *args: None, lambda: True, None, lambda: None)
+    return recorder
+
+
+def test_the_last_look_at_a_round_replaces_its_row_and_keeps_who_was_judged() -> None:
+    looks: list[dict[str, float]] = []
+    recorder = recorder_of_two(1, looks)
+    none, one = np.zeros(1), np.ones(1)
+    for agent in (0, 1):
+        recorder.mixed(agent, 0, {}, none, one)
+    recorder.judged(0, {1: (4.0, 0.5)})
+    recorder.tick(10**9, 0)
+    recorder.mixed(0, 1, {}, one, none)
+    recorder.judged(1, {1: (2.0, 0.5)})
+    recorder.tick(10**9, 2)  # three updates of two agents: still round 1
+    assert [row["round"] for row in looks] == [1, 1]
+    assert len(recorder.rows) == 1
+    assert recorder.rows[0]["virtual_seconds"] == 0.0
+    recorder.finish()
+    [row] = recorder.rows
+    assert (row["round"], row["virtual_seconds"]) == (1, 2.0)
+    table = recorder.agent_rows.columns()
+    assert table["updates"].tolist() == [2, 1]
+    assert table["suspicion"][1] == 3.0  # the median of both
+    assert recorder.updates_by == [2, 1]

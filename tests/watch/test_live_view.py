@@ -18,6 +18,7 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.experiment import live as live_module
 from p2pfrl.experiment.live import LIVE, SHARE, Live
 from p2pfrl.results.record import save
+from p2pfrl.scenario.render import resolved
 from p2pfrl.watch.simulated import Simulated
 from p2pfrl.watch.sources import Careful, Local
 
@@ -125,6 +126,8 @@ def test_a_page_shows_a_run_while_it_runs(tmp_path: Path) -> None:
     assert found["graph"]["agents"] == 4
     assert found["curves"]["columns"]["consensus_distance"] == [4.0]
     assert found["agents"]["rows"][0][:3] == [0, 3, 0]
+    assert found["run"]["now"]["rounds"] == 3.0  # of now, and not of the last row that is written
+    assert (found["run"]["unit"], found["agents"]["columns"][1]) == ("round", "round")
     assert found["waits"]["0"].startswith("agent 0 waits")
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("2.0,0.2\n")
@@ -163,6 +166,65 @@ def test_faults_of_the_scenario_have_struck_once_their_time_is_over(tmp_path: Pa
     assert [line["text"] for line in page.read()["log"]] == [
         "1 message came late",
         "9 messages of agent 3 refused so far",
+    ]
+
+
+def test_of_an_asynchronous_run_agents_have_their_own_updates_and_the_run_their_mean(
+    tmp_path: Path,
+) -> None:
+    keys = {
+        "schedule": {"kind": "asynchronous"},
+        "compute": {"speed": [1.0, 1.0, 1.0, 0.2], "seconds_per_env_step": "1ms"},
+        "stop.rounds": 12,
+    }
+    scenario = p2pfrl.load(write_scenario(tmp_path), keys)
+    world = build(scenario, on_row=lambda row: row["round"] >= 6)
+    with world:
+        live = Live(tmp_path, world, lambda: 1.5)
+        world.simulation.run()
+        live.write()
+        counted = world.recorder.updates
+    (tmp_path / "scenario.toml").write_text(resolved(scenario))
+    found = Simulated(tmp_path).read()
+    assert (found["run"]["unit"], found["agents"]["columns"][1]) == ("updates", "updates")
+    updates = [row[1] for row in found["agents"]["rows"]]
+    assert sum(updates) == counted
+    assert 2 * updates[3] < min(updates[:3])
+    assert [row[2] for row in found["agents"]["rows"]] == [max(updates) - own for own in updates]
+    assert found["run"]["now"]["rounds"] == counted // 4
+    assert found["colors"]["updates"] == updates
+    made = p2pfrl.run(scenario, out=tmp_path / "run")
+    found = Simulated(tmp_path / "run").read()
+    last = [row[1] for row in found["agents"]["rows"]]
+    assert last == made.agents["updates"][-4:].tolist()
+    assert found["agents"]["rows"][3][2] == max(last) - last[3] > 0
+    assert found["run"]["now"]["rounds"] == 12.0
+
+
+def test_the_page_of_a_record_says_who_lagged_who_is_down_and_who_was_absent(
+    tmp_path: Path,
+) -> None:
+    faults = [
+        {"at": "2s", "kind": "crash", "agents": [1, 2]},
+        {"at": "5s", "kind": "restart", "agents": [2]},
+        {"at": "6s", "kind": "join", "agents": [3]},
+        {"at": "90s", "kind": "crash", "agents": [0]},
+    ]
+    keys = {"faults": faults, "schedule.deadline": "100ms"}
+    made = make_record(4, rounds=5)
+    agents = made.agents["agent"]
+    is_there = (agents != 1) | (made.agents["round"] <= 2)
+    table = {name: values[is_there] for name, values in made.agents.items()}
+    text = resolved(p2pfrl.load(write_scenario(tmp_path), keys))
+    summary = {**made.summary, "stopped_by": "rounds", "virtual_seconds": 10.0}
+    save(replace(made, summary=summary, agents=table, scenario=text), tmp_path / "run")
+    found = Simulated(tmp_path / "run").read()["agents"]
+    columns = [found["columns"].index(name) for name in ("agent", "lag", "state", "absent for")]
+    assert [[row[place] for place in columns] for row in found["rows"]] == [
+        [0, 0, "ended", None],
+        [1, 3, "down", 8.0],
+        [2, 0, "ended", 3.0],
+        [3, 0, "ended", 6.0],
     ]
 
 

@@ -112,3 +112,33 @@ def test_of_many_agents_the_table_has_the_worst_the_best_and_the_last(tmp_path: 
     assert found["worst"][0] == [0, 0.0]
     assert found["best"][0][1] == n - 1
     assert found["best"][0][0] in by_agent
+
+
+def test_many_agents_without_returns_are_chosen_by_their_distance_from_the_average(
+    tmp_path: Path,
+) -> None:
+    n = 1000
+    path = tmp_path / "agents.csv"
+    rows = "".join(f"1,{i},nan,{i * 7919 % n}\n" for i in range(n))
+    path.write_text("round,agent,return,disagreement\n" + rows)
+    agents = Agents(path)
+    agents.read(n)
+    found = table(agents, [], "", {})
+    assert agents.note == "100 of 1,000 agents: those farthest from the average"
+    apart = [row[found["columns"].index("disagreement")] for row in found["rows"]]
+    assert sorted(apart) == list(range(900, 1000))
+    assert [value for _, value in found["farthest"]] == [999, 998, 997]
+    assert found["best"] == []
+    path.write_text("round,agent\n" + "".join(f"1,{i}\n" for i in range(n)))
+    agents.read(n)
+    assert len(table(agents, [], "", {})["rows"]) == 100
+    assert agents.note == "100 of 1,000 agents: those with the lowest numbers"
+
+
+def test_agents_with_equal_returns_are_neither_the_best_nor_the_worst(tmp_path: Path) -> None:
+    path = tmp_path / "agents.csv"
+    path.write_text("round,agent,return\n" + "".join(f"1,{i},500.0\n" for i in range(4)))
+    agents = Agents(path)
+    agents.read(4)
+    found = table(agents, [], "", {})
+    assert (found["best"], found["worst"], found["equal"]) == ([], [], 500.0)

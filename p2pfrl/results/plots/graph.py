@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -30,7 +32,8 @@ CIRCULAR = (
 )
 _SPRINGS = 1500  # agents; with more a force-directed layout takes minutes
 _VECTORS = 400  # agents; with more the SVG has marks and edges as pixels
-_OUTLINED = 200  # agents; with more the marks have no outline
+_OUTLINED = 200  # agents; with more the marks have a thin outline
+_INK = 40.0  # lengths of a panel that edges may have in all, and still be drawn dark
 
 
 def graph(groups: Sequence[Group]) -> Drawing | None:
@@ -45,7 +48,7 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
         (column, title, drawable(rows[column]), colors)
         for column, title, colors in (
             ("return", "final return", "viridis"),
-            ("disagreement", "disagreement: distance from the average", "YlOrBr"),
+            ("disagreement", "disagreement: distance from the average", _warm()),
         )
         if column in rows and np.isfinite(drawable(rows[column])).any()
     ]
@@ -270,13 +273,26 @@ def _forces(graph: Graph) -> NDArray[np.float64]:
     return np.array([places[i] for i in range(graph.n)], dtype=np.float64)
 
 
+def _warm() -> Colormap:
+    """Return yellow to brown, without the pale end, which nobody sees on white."""
+    return ListedColormap(colormaps["YlOrBr"](np.linspace(0.25, 1.0, 256)), "warm")
+
+
+def _opacity(positions: NDArray[np.float64], pairs: Sequence[tuple[int, int]]) -> float:
+    """Return how dark edges are: the less, the more of the panel they cover."""
+    ends = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    lengths = np.linalg.norm(positions[ends[:, 0]] - positions[ends[:, 1]], axis=1)
+    side = max(float(np.ptp(positions, axis=0).max()), 1e-9)
+    return float(np.clip(_INK * side / max(float(lengths.sum()), 1e-9), 0.08, 0.8))
+
+
 def _draw(
     figure: Figure,
     axes: Axes,
     drawn: tuple[Graph, list[tuple[int, int]]],
     positions: NDArray[np.float64],
     by_agent: NDArray[np.float64],
-    colors: str,
+    colors: str | Colormap,
 ) -> None:
     """Draw a graph with some of its edges. The nodes after those of `by_agent` are coordinators."""
     graph, pairs = drawn
@@ -287,7 +303,7 @@ def _draw(
             [positions[list(pair)] for pair in pairs],
             colors=GRAY,
             linewidths=1.0 if many < 200 else 0.5,
-            alpha=max(0.08, min(0.6, 120 / max(many, 1))),
+            alpha=_opacity(positions, pairs),
             zorder=1,
             rasterized=n > _VECTORS,
         )
@@ -302,7 +318,7 @@ def _draw(
         cmap=colors,
         s=size,
         edgecolors=GRAY,
-        linewidths=0.8 if n <= _OUTLINED else 0,
+        linewidths=0.8 if n <= _OUTLINED else 0.25,
         zorder=2,
         rasterized=n > _VECTORS,
     )
@@ -312,7 +328,7 @@ def _draw(
         c="white",
         s=size,
         edgecolors=GRAY,
-        linewidths=0.8 if n <= _OUTLINED else 0,
+        linewidths=0.8 if n <= _OUTLINED else 0.25,
         zorder=2,
         rasterized=n > _VECTORS,
     )

@@ -36,6 +36,9 @@ function element(tag, text, name) {
   return e;
 }
 
+/* What curves and the head count: rounds, or in an asynchronous run the updates of all agents by their number. */
+function unitWords() { return S.run && S.run.unit === "updates" ? "updates per agent" : "round"; }
+
 /* Head */
 function drawRun() {
   const r = S.run;
@@ -50,7 +53,7 @@ function drawRun() {
   $("bar").style.width = 100 * share + "%";
   $("bar").parentElement.setAttribute("aria-valuenow", Math.round(100 * share));
   const goal = r.goals && r.goals.rounds ? " of " + number(r.goals.rounds) : "";
-  const items = [["round", number(r.now.rounds) + goal]];
+  const items = [[unitWords(), number(r.now.rounds) + goal]];
   if (r.running) items.push(["time left", r.left === null || r.left === undefined ? "–" : "about " + span(r.left)]);
   items.push(["wall time", span(r.wall_seconds)]);
   if (r.kind === "simulation") items.push(["virtual time", span(r.now.virtual_seconds)]);
@@ -66,7 +69,7 @@ function drawRun() {
 /* Graph */
 let colorBy = "return", wanted = "return", replay = 0, marks = [];
 function colorChoices() {
-  const names = ["return", "disagreement", "round"].filter((k) => S.colors && S.colors[k] && S.colors[k].some((v) => v !== null));
+  const names = ["return", "disagreement", "round", "updates"].filter((k) => S.colors && S.colors[k] && S.colors[k].some((v) => v !== null));
   colorBy = names.includes(wanted) || !names.length ? wanted : names[0];
   const box = $("color-by");
   if (box.dataset.names !== names.join()) {
@@ -106,6 +109,13 @@ function spacing(graph) {
   }).sort((a, b) => a - b);
   return (graph.spacing = found.length ? found[Math.floor(found.length / 10)] : 1);
 }
+function edgeLength(graph) {
+  if (graph.length !== undefined) return graph.length;
+  const E = graph.edges;
+  let sum = 0;
+  for (let k = 0; k < E.length; k += 2) sum += Math.hypot(graph.x[E[k]] - graph.x[E[k + 1]], graph.y[E[k]] - graph.y[E[k + 1]]);
+  return (graph.length = sum);
+}
 function struckAgents() {
   const found = new Map(), faults = (S.faults || []).filter((f) => f.struck);
   for (const f of faults) for (const a of f.agents) found.set(a, f);
@@ -131,8 +141,9 @@ function drawGraph(time) {
   const states = colors.states || "";
   g.strokeStyle = css("--edge");
   const E = graph.edges, many = E.length / 2;
-  g.globalAlpha = Math.max(0.1, Math.min(0.7, 160 / Math.max(many, 1)));
-  g.lineWidth = many > 300 ? 0.6 : 1;
+  // Long edges that cross hide what is below them; short ones, as of a torus, do not.
+  g.globalAlpha = Math.max(0.1, Math.min(0.9, 0.16 * side / Math.max(edgeLength(graph), 1e-9)));
+  g.lineWidth = many > 300 ? 0.8 : 1;
   g.beginPath();
   for (let k = 0; k < E.length; k += 2) { g.moveTo(X(E[k]), Y(E[k])); g.lineTo(X(E[k + 1]), Y(E[k + 1])); }
   g.stroke();
@@ -251,7 +262,7 @@ function faultLines(u) {
   g.restore();
 }
 function plot(id, data, series, options = {}) {
-  const box = $(id), width = box.clientWidth || box.parentElement.clientWidth - 24, key = series.map((s) => s.label).join() + dark.matches + !!options.log + (data[0].length < 3);
+  const box = $(id), width = box.clientWidth || box.parentElement.clientWidth - 24, key = series.map((s) => s.label).join() + unitWords() + dark.matches + !!options.log + (data[0].length < 3);
   const height = innerWidth >= 760 ? 236 : 180;
   let p = plots[id];
   if (!p || p.key !== key) {
@@ -263,7 +274,7 @@ function plot(id, data, series, options = {}) {
     p = plots[id] = { key, u: new uPlot({
       width, height, scales, cursor: { y: false }, legend: { live: true },
       axes: [{ ...axis, values: (u, s) => s.map((v) => (v === null || v % 1 ? "" : v.toLocaleString("en-US"))) }, { ...axis, size: 54, values: (u, s) => s.map(tick) }],
-      series: [{ label: "round" }, ...series], hooks: { draw: [faultLines] }, bands: options.bands,
+      series: [{ label: unitWords() }, ...series], hooks: { draw: [faultLines] }, bands: options.bands,
     }, data, box) };
   } else p.u.setData(data);
   if (Math.abs(p.u.width - width) > 1) p.u.setSize({ width, height });
@@ -338,13 +349,15 @@ function drawAgents() {
   const rows = t.rows.map((row) => row.filter((_, k) => keep[k]));
   drawTable("agents", columns, rows, (name, v) => {
     if (name === "bytes") return [bytes(v)];
+    if (name === "absent for") return [v === null ? "" : span(v), v ? "bad" : ""];
     if (name === "lag") return [number(v), v > 1 ? "warn" : ""];
     if (name === "suspicion") return [number(v, 3), t.alarm !== null && v > t.alarm ? "bad" : ""];
     if (name === "state") return [v, v === "down" ? "bad" : ""];
     return [typeof v === "string" ? v : number(v)];
   });
   const word = (list) => list.map(([agent, v]) => `${agent} (${number(v, 3)})`).join(", ");
-  put("extremes", t.rows.length > 1 && t.best.length ? `best return: ${word(t.best)} · worst: ${word(t.worst)}` : "");
+  const far = t.farthest || [];
+  put("extremes", t.best.length ? `best return: ${word(t.best)} · worst: ${word(t.worst)}` : far.length ? `farthest from the average: ${word(far)} · nearest: ${word(t.nearest)}` : t.equal !== null && t.equal !== undefined ? `${t.nearest ? "distance from the average" : "return"}: ${number(t.equal, 3)}, the same for all` : "");
 }
 function drawProcesses() {
   const t = S.processes;
@@ -412,14 +425,20 @@ function take(found) {
   if (found.faults && hadFaults) for (const [agent, f] of struckAgents()) if (before.get(agent) === undefined || before.get(agent).at !== f.at) flash.set(agent, performance.now());
   draw(...Object.keys(found));
   if (found.messages || found.graph || flash.size) move();
-  if (found.closed) { put("link", S.run && S.run.running ? "page is over" : "run is over"); $("link").className = "badge"; }
+  drawLink();
 }
-let events;
+let events, isConnected = null;
+function drawLink() {
+  const isOver = S.run && !S.run.running, text = S.closed ? (isOver ? "run is over" : "page is over") : isConnected === null ? "connecting" : !isConnected ? "connection lost" : isOver ? "" : "live";
+  put("link", text);
+  $("link").hidden = !text;
+  $("link").className = "badge" + (S.closed || isConnected === null ? "" : !isConnected ? " bad" : " good");
+}
 function listen() {
   events = new EventSource("events");
-  events.onopen = () => { put("link", "live"); $("link").className = "badge good"; };
+  events.onopen = () => { isConnected = true; drawLink(); };
   events.onmessage = (e) => { const found = JSON.parse(e.data); take(found); if (found.closed) events.close(); };
-  events.onerror = () => { if (S.closed) return; put("link", "connection lost"); $("link").className = "badge bad"; };
+  events.onerror = () => { isConnected = false; drawLink(); };
 }
 function redraw() { draw(...Object.keys(DRAW)); move(); }
 addEventListener("resize", redraw);
