@@ -5,11 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from p2pfrl.core.graph import Graph
 from p2pfrl.core.types import id_of
 from p2pfrl.core.units import seconds
-from p2pfrl.results.record import Record
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,27 @@ class Happened:
     agents: tuple[int, ...]
 
 
-def faults(record: Record) -> tuple[Happened, ...]:
+class Faulty(Protocol):
+    """What is needed of a record to know the faults of its run."""
+
+    @property
+    def scenario(self) -> str:
+        """The resolved scenario."""
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """Its summary."""
+
+    @property
+    def graph(self) -> Graph:
+        """Who sends to whom."""
+
+    @property
+    def coordinators(self) -> Mapping[int, tuple[int, ...]]:
+        """Ids of the coordinators, and their members."""
+
+
+def faults(record: Faulty) -> tuple[Happened, ...]:
     """Return the faults before the end of a run, in order of time.
 
     Processes have real faults instead, which no scenario lists. A coordinator that the mode does

@@ -43,6 +43,7 @@ from p2pfrl.results.directory import (
     is_process,
     user_of,
 )
+from p2pfrl.results.faults import faults
 from p2pfrl.results.files import (
     Table,
     decode_csv,
@@ -320,7 +321,13 @@ def contents(record: Record) -> dict[str, bytes]:
         files["problem.safetensors"] = encode_tensors(record.problem)
     if record.events is not None:
         files["events.jsonl"] = encode_events(record.events)
-        files["trace.json"] = encode_trace(record.events, record.timeline, record.graph.n)
+        files["trace.json"] = encode_trace(
+            record.events,
+            record.timeline,
+            record.graph.n,
+            faults(record),
+            f"{record.summary.get('name', 'p2pfrl')}, seed {record.summary.get('seed')}",
+        )
     return files
 
 

@@ -1,12 +1,14 @@
 """Trace of a run: one JSON object per line, and the same events for https://ui.perfetto.dev.
 
-Perfetto reads the Chrome trace-event format: `X` is a slice on an agent's track, and `s` and `f`
-are the two ends of the arrow from a send to its delivery. Its times are microseconds.
+Perfetto reads the Chrome trace-event format: `X` is a slice on an agent's track, `s` and `f` are
+the two ends of the arrow from a send to its delivery, and `i` is an instant, such as of a fault.
+Its times are microseconds.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -53,6 +55,22 @@ class Slice(Protocol):
         """End of the interval in virtual seconds."""
 
 
+class Strike(Protocol):
+    """A fault that happened."""
+
+    @property
+    def seconds(self) -> float:
+        """Virtual time."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the fault."""
+
+    @property
+    def agents(self) -> Sequence[int]:
+        """Agents that it affected; empty for faults of links."""
+
+
 _FIELDS = ("time_ns", "kind", "from", "to", "sequence", "crc32")
 _ARROWS = {"send": "s", "deliver": "f"}
 _AT_RECEIVER = frozenset({"deliver"})
@@ -81,14 +99,28 @@ def decode_events(content: bytes) -> tuple[Event, ...]:
     )
 
 
-def encode_trace(events: Sequence[Event], timeline: Iterable[Slice], agents: int) -> bytes:
-    """Return a Chrome trace with the timeline's slices, all events, and arrows to deliveries.
+def encode_trace(
+    events: Sequence[Event],
+    timeline: Iterable[Slice],
+    agents: int,
+    faults: Iterable[Strike] = (),
+    name: str = "p2pfrl",
+) -> bytes:
+    """Return a Chrome trace: the timeline's slices, all events, arrows to deliveries, and faults.
 
     Every agent and every coordinator has a track for what it does, one for its events, and further
     ones where it does several things at a time: the slices of a track must not overlap, except that
-    one lies within another. Times are rounded to nanoseconds.
+    one lies within another. Times are rounded to nanoseconds. A fault of agents is an instant on
+    their tracks, one of links an instant across all.
+
+    Args:
+        events: in chronological order.
+        timeline: what agents did.
+        agents: their number.
+        faults: that happened.
+        name: of the run.
     """
-    tracks = _Tracks(agents)
+    tracks, arrows = _Tracks(agents, name), _Arrows()
     for i in sorted(timeline, key=lambda i: (i.start, i.end)):
         start, end = round(i.start * 1e6, 3), round(max(i.end, i.start) * 1e6, 3)
         place = {"pid": _PROCESS, "tid": tracks.free(i.agent, "", start, end)}
@@ -111,12 +143,45 @@ def encode_trace(events: Sequence[Event], timeline: Iterable[Slice], agents: int
         tracks.rows.append(
             {"ph": "X", "name": event.kind, "cat": "event", "dur": _MARK, "args": detail, **at}
         )
+        id = arrows.id(event)
         if arrow := _ARROWS.get(event.kind):
-            name = f"{event.sender}-{event.receiver}-{event.sequence}"
             tracks.rows.append(
-                {"ph": arrow, "name": "message", "cat": "message", "id": name, "bp": "e", **at}
+                {"ph": arrow, "name": "message", "cat": "message", "id": id, "bp": "e", **at}
             )
+    for fault in faults:
+        scope = "t" if fault.agents else "g"
+        for track in map(tracks.first, fault.agents or (0,)):
+            mark = {"ph": "i", "name": fault.kind, "cat": "fault", "s": scope}
+            at = {"pid": _PROCESS, "tid": track, "ts": round(fault.seconds * 1e6, 3)}
+            tracks.rows.append({**mark, **at, "args": {"agents": list(fault.agents)}})
     return json.dumps({"traceEvents": tracks.rows, "displayTimeUnit": "ms"}).encode()
+
+
+class _Arrows:
+    """Names of messages, one for each.
+
+    The numbers of an agent that was started again begin anew: a message with the sender, receiver
+    and number of an earlier one has another name. The first of them to arrive, or to be lost, is
+    the first that was sent.
+    """
+
+    def __init__(self) -> None:
+        self._count: Counter[tuple[int, int, int]] = Counter()
+        self._flying: dict[tuple[int, int, int], deque[int]] = defaultdict(deque)
+
+    def id(self, event: Event) -> str:
+        """Return the name of the message of an event."""
+        key = (event.sender, event.receiver, event.sequence)
+        if event.kind == "send":
+            place = self._count[key]
+            self._count[key] += 1
+            self._flying[key].append(place)
+        elif event.kind in ("deliver", "drop") and self._flying[key]:
+            place = self._flying[key].popleft()
+        else:
+            place = max(0, self._count[key] - 1)
+        more = f".{place + 1}" if place else ""
+        return "-".join(map(str, key)) + more
 
 
 _PROCESS = 1
@@ -133,15 +198,23 @@ class _Tracks:
 
     Args:
         agents: number of agents, each of which has a track in any case.
+        name: of the process that has all tracks.
     """
 
-    def __init__(self, agents: int) -> None:
-        self.rows: list[dict[str, Any]] = []
+    def __init__(self, agents: int, name: str) -> None:
+        row = {"ph": "M", "pid": _PROCESS, "tid": 1, "name": "process_name"}
+        self.rows: list[dict[str, Any]] = [{**row, "args": {"name": name}}]
         self._agents = agents
         self._ends: dict[tuple[int, str], list[tuple[int, float]]] = {}
         self._count = 0
         for who in range(agents):
             self.free(who, "", 0.0, 0.0)
+
+    def first(self, who: int) -> int:
+        """Return the first track of `who`."""
+        if (who, "") not in self._ends:
+            self.free(who, "", 0.0, 0.0)
+        return self._ends[who, ""][0][0]
 
     def free(self, who: int, what: str, start: float, end: float) -> int:
         """Return a track of `who` on which nothing lasts beyond `start`, and use it until `end`."""

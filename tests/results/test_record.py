@@ -17,8 +17,9 @@ from factory import record
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.graph import Graph
+from p2pfrl.results.faults import Happened
 from p2pfrl.results.files import decode_csv
-from p2pfrl.results.record import Event, Interval, Record, load, save
+from p2pfrl.results.record import Event, Interval, Record, contents, load, save
 from p2pfrl.results.trace import encode_trace
 
 
@@ -180,6 +181,7 @@ _KEYS = {
     "X": {"name": str, "cat": str, "pid": int, "tid": int, "ts": _NUMBERS, "dur": _NUMBERS},
     "s": {"name": str, "cat": str, "pid": int, "tid": int, "ts": _NUMBERS, "id": str, "bp": str},
     "f": {"name": str, "cat": str, "pid": int, "tid": int, "ts": _NUMBERS, "id": str, "bp": str},
+    "i": {"name": str, "cat": str, "pid": int, "tid": int, "ts": _NUMBERS, "s": str},
 }
 """What Google's Trace Event Format asks of the phases that are used: keys and their types."""
 
@@ -198,6 +200,8 @@ def check_trace(content: bytes) -> list[dict[str, Any]]:
         assert row.get("dur", 0) >= 0
         if row["ph"] in "sf":
             assert row["bp"] == "e"
+        if row["ph"] == "i":
+            assert row["s"] in "tpg"
     named = {r["tid"] for r in rows if r["ph"] == "M" and r["name"] == "thread_name"}
     assert {r["tid"] for r in rows} == named
     for track in named:
@@ -224,6 +228,35 @@ def test_the_trace_is_one_that_perfetto_opens(tmp_path: Path) -> None:
     names = {r["args"]["name"] for r in rows if r["name"] == "thread_name"}
     assert names == {f"agent {i}{what}" for i in range(4) for what in ("", " events")}
     assert sum(r["ph"] == "X" and r["cat"] == "timeline" for r in rows) == len(original.timeline)
+
+
+def test_faults_are_instants_of_the_trace_and_messages_of_a_second_start_have_names_of_their_own() -> (
+    None
+):
+    sent, arrived = ("send", 0, 1, 0, 7), ("deliver", 0, 1, 0, 7)
+    lost = ("drop", 0, 1, 0, 7)
+    kinds = (sent, arrived, sent, lost, sent, sent, arrived, arrived, arrived)
+    events = [Event(1_000 * at, *kind) for at, kind in enumerate(kinds)]
+    faults = [Happened(2e-6, "crash", (0, -1)), Happened(3e-6, "partition", ())]
+    rows = check_trace(encode_trace(events, (), 2, faults, "ring, seed 1"))
+    arrows = [(r["ph"], r["id"]) for r in rows if r["ph"] in "sf"]
+    names = ["0-1-0", "0-1-0", "0-1-0.2", "0-1-0.3", "0-1-0.4", "0-1-0.3", "0-1-0.4", "0-1-0.4"]
+    assert arrows == list(zip("sfsssfff", names, strict=True))
+    tracks = {r["tid"]: r["args"]["name"] for r in rows if r["name"] == "thread_name"}
+    found = [(r["name"], r["s"], tracks[r["tid"]], r["ts"]) for r in rows if r["ph"] == "i"]
+    assert found == [
+        ("crash", "t", "agent 0", 2.0),
+        ("crash", "t", "coordinator", 2.0),
+        ("partition", "g", "agent 0", 3.0),
+    ]
+    assert [r["args"]["name"] for r in rows if r["name"] == "process_name"] == ["ring, seed 1"]
+
+
+def test_the_trace_of_a_record_has_the_faults_of_its_scenario(tmp_path: Path) -> None:
+    faults = '[[faults]]\nat = "0s"\nkind = "crash"\nagents = [2]\n'
+    original = replace(record(4, rounds=3, trace=True), scenario=faults)
+    rows = check_trace(contents(original)["trace.json"])
+    assert [(r["name"], r["args"]) for r in rows if r["ph"] == "i"] == [("crash", {"agents": [2]})]
 
 
 def test_what_happens_at_a_time_has_tracks_of_its_own() -> None:
