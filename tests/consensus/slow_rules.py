@@ -135,3 +135,14 @@ def concentration(vectors, f, sigma, delta, batch):
 def nearest_neighbors(vectors, f):
     keep = len(vectors) - f
     return [mean(sorted(vectors, key=lambda y: distance(x, y))[:keep]) for x in vectors]
+
+
+def suspect_score(vectors, power=2.0):
+    middle = coordinate_median(vectors)
+    distances = [distance(x, middle) for x in vectors]
+    unit = median(distances)
+    if unit == 0.0:
+        return middle
+    weights = [max(1.0, d / unit) ** -power for d in distances]
+    columns = zip(*vectors, strict=True)
+    return [fsum(w * v for w, v in zip(weights, c, strict=True)) / fsum(weights) for c in columns]

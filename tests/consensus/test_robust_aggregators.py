@@ -18,6 +18,7 @@ from p2pfrl.consensus.aggregators.distances import sorted_rows, squared_distance
 from p2pfrl.consensus.aggregators.geometric import GeometricMedian
 from p2pfrl.consensus.aggregators.krum import MDA, Bulyan, Krum, MultiKrum
 from p2pfrl.consensus.aggregators.robust import bucketing, nearest_neighbors
+from p2pfrl.consensus.aggregators.suspects import SuspectScore
 from p2pfrl.scenario import loads
 
 WHERE = {
@@ -68,6 +69,7 @@ SLOW = {
     "norm_clipping": lambda x, f: slow_rules.norm_clipping(x, 4.0),
     "cosine_trust": lambda x, f: slow_rules.cosine_trust(x),
     "concentration": lambda x, f: slow_rules.concentration(x, f, 3.0, 0.6, 4),
+    "suspect_score": lambda x, f: slow_rules.suspect_score(x),
 }
 
 
@@ -184,6 +186,17 @@ def test_unbounded_attackers_move_the_aggregate_a_bounded_way(kind, pre, value):
         assert np.abs(out).max() < 10.0, (kind, pre)
 
 
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_a_suspect_pulls_no_more_the_farther_it_is(power):
+    """Seven vectors at distance 1 in a ring, and one far away."""
+    angles = np.arange(7) * 2 * np.pi / 7
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    rule = rule_of("suspect_score", power=power)
+    near, far = (aggregate(rule, np.concatenate([ring, [[x, 0.0]]])) for x in (1e4, 1e8))
+    assert np.linalg.norm(far - near) < 1e-3
+    assert np.linalg.norm(far) < 0.3, "its pull is that of a vector at the median distance, or less"
+
+
 def test_the_mean_of_the_same_vectors_is_not_bounded():
     rows = np.concatenate([np.zeros((10, 2)), np.full((3, 2), 1e30)])
     assert aggregate(rule_of("trimmed_mean", 0), rows).max() > 1e29
@@ -273,6 +286,7 @@ BEARS = {
     "median": (7, "2 f + 1"),
     "trimmed_mean": (7, "2 f + 1"),
     "geometric_median": (7, "2 f + 1"),
+    "suspect_score": (7, "2 f + 1"),
     "centered_clipping": (7, "2 f + 1"),
     "mda": (7, "2 f + 1"),
     "concentration": (7, "2 f + 1"),
@@ -346,7 +360,7 @@ def test_the_smallest_names_are_those_of_the_table():
         cls.__name__
         for cls in (
             *(Median, TrimmedMean, GeometricMedian, Krum, MultiKrum, Bulyan, MDA),
-            *(CenteredClipping, NormClipping, CosineTrust, Concentration),
+            *(CenteredClipping, NormClipping, CosineTrust, Concentration, SuspectScore),
         )
     }
     assert re.fullmatch(r"[a-z_ ]+", " ".join(ROBUST))

@@ -24,6 +24,7 @@ ROBUST: Members[Robust] = Members(
         "norm_clipping": "clipping:NormClipping",
         "cosine_trust": "clipping:CosineTrust",
         "concentration": "concentration:Concentration",
+        "suspect_score": "suspects:SuspectScore",
     },
 )
 """Rules that bound what Byzantine agents can do. Mixing "neighborhood" takes one of them."""
