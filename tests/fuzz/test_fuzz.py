@@ -94,8 +94,22 @@ CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
                 {"kind": "restart", "at": 0.18432, "agents": ["coordinator"]},
             ),
         },
+        {"faults": ({"at": 1e-4, "kind": "crash", "agents": ["coordinator"]},)},
+        {
+            "mode": "central",
+            "faults": ({"at": 1e-4, "kind": "opt_out", "agents": [1]},),
+            "coordinator": {"participation": {"kind": "poisson", "probability": 0.3}},
+        },
     ],
-    ids=("odd_matchings", "sits_out", "own_updates_since_the_question", "after_its_end", "repeat"),
+    ids=(
+        "odd_matchings",
+        "sits_out",
+        "own_updates_since_the_question",
+        "after_its_end",
+        "repeat",
+        "no_coordinator",
+        "opts_out",
+    ),
 )
 def test_what_ten_thousand_seeds_found_holds(tables: dict[str, Any]) -> None:
     assert run(**tables) == ""

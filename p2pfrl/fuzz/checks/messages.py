@@ -260,9 +260,11 @@ class Members(Check):
             elif kind == "opt_out":
                 self._leaving |= set(fault.agents)  # type: ignore[attr-defined]
             else:
-                # Nothing happens to who has done all its rounds: it still gives its last model.
+                # Nothing happens to who has done all its rounds, and still gives its last model, or
+                # to a coordinator that the mode does not have.
                 agents: Sequence[int] = fault.agents  # type: ignore[attr-defined]
-                self._gone |= {i for i in agents if not self.world.simulation.has_ended(i)}
+                there = [i for i in agents if i in self._known]
+                self._gone |= {i for i in there if not self.world.simulation.has_ended(i)}
 
     @override
     def sent(self, sender: int, to: Sequence[int], frame: Frame) -> None:
