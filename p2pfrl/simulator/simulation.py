@@ -306,7 +306,8 @@ class Simulation:
         others = [id for id in self._coordinators if id not in voters]
         has_voter = not voters or any(self._has_reached_end(id) for id in voters)
         if not has_voter or not all(self._has_finished(id) for id in others):
-            return "coordinator_gone"
+            own = (self._lives[id].why for id in voters)
+            return next(filter(None, own), "coordinator_gone")
         reasons = {life.why for life in self._lives.values()}
         for why in ("coordinator_gone", "unreachable", "agents_gone"):
             if why in reasons:

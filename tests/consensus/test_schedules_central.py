@@ -509,6 +509,19 @@ def test_rounds_times_n_updates_end_an_asynchronous_run():
     assert feed(c, received(1, 1)) == ["mix 3 of 1", "send final 4 to 0 1", "finish"]
 
 
+def test_an_asynchronous_run_ends_where_no_update_can_be_used_a_thousand_times_per_agent():
+    c = asynchronous()
+    feed(c, Started())
+    lost = [Missing(0, 0)] * (2 * ASKS)
+    assert feed(c, *lost) == ["send model 0 to 0"] * (2 * ASKS)
+    feed(c, received(1, 0))
+    assert feed(c, *lost)[-1] == "send model 1 to 0", "one that is used is a new beginning"
+    assert feed(c, Missing(0, 0)) == ["send final 1 to 0 1", "finish"]
+    d = asynchronous()
+    *_, finish = [a for event in (Started(), *lost, Missing(0, 0)) for a in d.handle(event, 0)]
+    assert finish.why == "unreachable"
+
+
 def test_duplicates_are_applied_once_and_a_restarted_agent_counts_anew():
     c = asynchronous()
     feed(c, Started())

@@ -13,6 +13,7 @@ from p2pfrl.consensus.staleness import Polynomial, Staleness
 from p2pfrl.core.needs import Breaks, Need
 from p2pfrl.core.state import Stateful
 from p2pfrl.core.types import (
+    ASKS,
     COORDINATOR,
     FINAL,
     MODEL,
@@ -98,8 +99,9 @@ class AsynchronousCoordinator(Stateful):
     agents that it knows. An agent that has sent an update gets the current model at once. Updates
     that arrive at the same time are handled together, so their order does not matter if together
     they make a new model. If all agents have been gone for 300 seconds (virtual ones in a
-    simulation), the coordinator applies the updates it has and ends. After its end it still sends
-    the last model again to an agent that did not get it.
+    simulation), the coordinator applies the updates it has and ends. So it does if `ASKS` updates
+    per agent in a row are lost, or cannot be used, as those with numbers that are not finite. After
+    its end it still sends the last model again to an agent that did not get it.
 
     Args:
         participants: the agents that are asked at the start.
@@ -121,6 +123,7 @@ class AsynchronousCoordinator(Stateful):
         "_absent",
         "_deadline",
         "_is_over",
+        "_missing",
     )
 
     def __init__(
@@ -147,6 +150,7 @@ class AsynchronousCoordinator(Stateful):
         self._absent: dict[int, None] = {}
         self._deadline: int | None = None
         self._is_over = False
+        self._missing = 0
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return the actions for `event`."""
@@ -163,6 +167,9 @@ class AsynchronousCoordinator(Stateful):
         if isinstance(event, PeerJoined):
             return (*self._found(event.peer), Send((event.peer,), self.version, MODEL))
         if isinstance(event, Missing):
+            self._missing += 1
+            if self._missing > ASKS * self._participants.agents:
+                return self._end("unreachable")
             return (Send((event.peer,), self.version, MODEL),)
         return ()
 
@@ -194,6 +201,7 @@ class AsynchronousCoordinator(Stateful):
             self.messages_late += 1
             return (Send((message.sender,), self.version, MODEL),)
         self._buffer.append(message)
+        self._missing = 0
         self._waiting[message.sender] = None
         if self._updates_left is not None:
             self._updates_left -= 1
@@ -227,10 +235,10 @@ class AsynchronousCoordinator(Stateful):
             else self._answer()
         )
 
-    def _end(self) -> Sequence[Action]:
+    def _end(self, why: str = "") -> Sequence[Action]:
         self._is_over = True
         last = (self._mix(),) if self._buffer else ()
-        return (*last, Send(self._participants.everyone, self.version, FINAL), Finish())
+        return (*last, Send(self._participants.everyone, self.version, FINAL), Finish(why))
 
     def _answer(self) -> Sequence[Action]:
         waiting, self._waiting = sorted(self._waiting), {}
