@@ -1,4 +1,4 @@
-"""Measures every world with unlike agents in four modes, ten seeds each.
+"""Measures every world with unlike agents in four modes, and some as they are, ten seeds each.
 
 `nice python tests/measure_worlds.py` runs everything and writes docs/worlds.json after every run;
 with names of scenarios it measures only these, with `--more` only what is not there, and `--table`
@@ -94,6 +94,16 @@ MODES: Mapping[str, Mapping[str, object]] = {
     "personal": {"personal.kind": "finetune"},
 }
 """Column of the table -> settings. Personal: gossip, and each agent acts with its own update."""
+ALIKE = "alike"
+"""Key of the runs of a scenario as it is."""
+AS_THEY_ARE = (
+    "signals_ring",
+    "microgrid_ring",
+    "glucose_ring",
+    "maintenance_ring",
+    "portfolio_ring",
+)
+"""Scenarios whose numbers are on the page, too, and in their own comments."""
 
 
 def numbers(record: p2pfrl.Record) -> dict[str, float]:
@@ -146,10 +156,41 @@ def table(found: Mapping[str, Any], names: Sequence[str] = tuple(WORLDS)) -> Ite
             yield f"| {first} | {' | '.join(shows)} |"
 
 
+def as_it_is(scenario: str, seed: int, **more: object) -> dict[str, float]:
+    """Return the numbers of one run of a scenario, whose agents are alike."""
+    return numbers(p2pfrl.run(p2pfrl.load(f"{scenario}.toml", overrides={"seed": seed, **more})))
+
+
+def alike_table(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the table of scenarios as they are: learned, baselines, optimum."""
+    yield "| scenario | seeds | learned | baselines | optimum |"
+    yield "|---|---|---|---|---|"
+    for world in AS_THEY_ARE:
+        runs = found.get(world, {}).get(ALIKE, ())
+        if not runs:
+            continue
+        digits = WORLDS[world].digits
+        texts = {name: shown([run[name] for run in runs], digits) for name in runs[0]}
+        optimum = texts.pop("optimum", "unknown").partition(" ")[0]
+        learned, _ = texts.pop("own"), texts.pop("worst")
+        others = ", ".join(f"{name} {text}" for name, text in texts.items())
+        yield f"| `{world}` | {len(runs)} | {learned} | {others} | {optimum} |"
+
+
 def cells(world: str) -> list[Cell]:
-    """Return the cells of a row."""
-    return [Cell((mode,), SEEDS, partial(measure, world, mode)) for mode in MODES]
+    """Return the cells of a row, and that of the scenario as it is."""
+    found = [Cell((mode,), SEEDS, partial(measure, world, mode)) for mode in MODES]
+    if world in AS_THEY_ARE:
+        found.append(Cell((ALIKE,), SEEDS, partial(as_it_is, world)))
+    return found
+
+
+def all_tables(found: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of both tables."""
+    yield from alike_table(found)
+    yield ""
+    yield from table(found, names)
 
 
 if __name__ == "__main__":
-    main(__doc__, FILE, "worlds", {name: cells(name) for name in WORLDS}, table)
+    main(__doc__, FILE, "worlds", {name: cells(name) for name in WORLDS}, all_tables)

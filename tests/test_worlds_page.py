@@ -9,23 +9,36 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from measure_worlds import FILE, MODES, ROOT, SEEDS, WORLDS, measure, shown, table
+from measure_worlds import (
+    AS_THEY_ARE,
+    FILE,
+    MODES,
+    ROOT,
+    SEEDS,
+    alike_table,
+    as_it_is,
+    measure,
+    shown,
+    table,
+)
 
 import p2pfrl
 from p2pfrl.learning.environments import RULES
 
 PAGE = (ROOT / "docs" / "worlds.md").read_text(encoding="utf-8")
 ROWS = {
-    row[1]: row[2:]
-    for row in re.findall(r"^\| (`(\w+)`) \| (.*?) \| (.*?) \| (.*?) \|$", PAGE, re.M)
+    row[0]: row[1:]
+    for row in re.findall(r"^\| `(\w+)` \| (\d+) \| (.*?) \| (.*?) \| (.*?) \|$", PAGE, re.M)
 }
+WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-@pytest.mark.parametrize("world", [name for name in WORLDS if name in ROWS])
+@pytest.mark.parametrize("world", AS_THEY_ARE)
 def test_a_row_of_the_page_is_what_the_scenario_says(world: str) -> None:
     text = (ROOT / "scenarios" / f"{world}.toml").read_text(encoding="utf-8")
     comment = " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))
-    learned, baselines, optimum = ROWS[world]
+    seeds, learned, baselines, optimum = ROWS[world]
+    assert f"over {WORDS[int(seeds)]} seeds" in comment
     stated = [learned, *baselines.replace(", ", "; ").split("; ")]
     for words in (*stated, *([] if optimum == "unknown" else [f"is {optimum}"])):
         assert words in comment, words
@@ -49,15 +62,48 @@ def test_a_row_rests_on_the_seeds_that_all_modes_have() -> None:
 def test_the_table_of_the_page_is_that_of_the_measured_file() -> None:
     found = json.loads(FILE.read_text(encoding="utf-8"))["worlds"]
     assert found
-    assert all(line in PAGE for line in table(found))
+    assert all(line in PAGE for line in (*table(found), *alike_table(found)))
     counts = [{len(rows[mode]) for mode in MODES} for rows in found.values()]
     assert all(len(own) == 1 and 3 <= min(own) <= len(SEEDS) for own in counts)
+
+
+@pytest.mark.parametrize(
+    ("world", "more", "less", "count"),
+    [
+        ("portfolio_ring", "gossip", "independent", 9),
+        ("portfolio_ring", "central", "independent", 9),
+        ("microgrid_ring", "independent", "central", 10),
+        ("microgrid_ring", "independent", "gossip", 9),
+        ("microgrid_ring", "personal", "gossip", 10),
+        ("glucose_ring", "gossip", "independent", 7),
+    ],
+)
+def test_what_the_page_concludes_of_ten_seeds_is_in_the_file(
+    world: str, more: str, less: str, count: int
+) -> None:
+    rows = json.loads(FILE.read_text(encoding="utf-8"))["worlds"][world]
+    pairs = list(zip(rows[more], rows[less], strict=True))
+    assert (len(pairs), sum(a["own"] > b["own"] for a, b in pairs)) == (10, count)
+
+
+def test_the_announced_bolus_is_better_than_ppo_on_nine_of_ten_seeds() -> None:
+    runs = json.loads(FILE.read_text(encoding="utf-8"))["worlds"]["glucose_ring"]["alike"]
+    assert [run["bolus"] > run["own"] for run in runs].count(True) == 9
+    for text in (PAGE, (ROOT / "scenarios" / "glucose_ring.toml").read_text(encoding="utf-8")):
+        assert "on nine of ten seeds" in " ".join(text.lower().split())
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_of_the_table_runs(mode: str) -> None:
     found = measure("maintenance_ring", mode, 1, **{"stop.rounds": 1, "evaluation.episodes": 1})
     assert found["worst"] <= found["own"] <= found["optimum"]
+
+
+def test_a_scenario_as_it_is_can_be_measured() -> None:
+    few = {"stop.rounds": 1, "evaluation.episodes": 1, "agents": 3}
+    found = {"maintenance_ring": {"alike": [as_it_is("maintenance_ring", 1, **few)]}}
+    *_, row = alike_table(found)
+    assert re.match(r"\| `maintenance_ring` \| 1 \| .*\| run_to_failure .* \| 74.3 \|", row), row
 
 
 def test_a_cell_has_the_mean_and_the_range() -> None:
