@@ -150,7 +150,8 @@ def table(
 def _some(agents: Agents, ids: Sequence[int], ended: Mapping[int, int], states: str) -> list[int]:
     """Return the agents of many that the table has, and note which they are."""
     by_return, apart = agents.order("return"), agents.order("disagreement")
-    lags = sorted(ended, key=lambda a: (ended[a], a))[:_SOME]
+    front = max(ended.values(), default=0)
+    lags = sorted((a for a in ended if ended[a] < front), key=lambda a: (ended[a], a))[:_SOME]
     suspected = agents.marked("suspicion", 0.0)
     suspected = sorted(suspected, key=lambda a: -agents.last[a]["suspicion"])[:_SOME]
     words = ["that lag most"] if lags else []
@@ -185,8 +186,9 @@ def _extremes(agents: Agents, name: str, low: str, high: str) -> dict[str, Any]:
     order = agents.order(name)
     own = [[agent, rounded(agents.last[agent][name])] for agent in order]
     is_equal = len(own) > 1 and own[0][1] == own[-1][1]
+    highest = sorted(own, key=lambda one: (-(one[1] or 0.0), one[0]))
     return {
         low: [] if is_equal else own[:3],
-        high: [] if is_equal else own[::-1][:3],
+        high: [] if is_equal else highest[:3],
         "equal": own[0][1] if is_equal else None,
     }

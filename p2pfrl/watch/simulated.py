@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.consensus.schedules import RULES
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.files import read_regular, read_table
 from p2pfrl.core.types import id_of, name_of
 from p2pfrl.core.units import seconds
-from p2pfrl.deploy.status import statuses
-from p2pfrl.results.directory import LIVE, SUMMARY
+from p2pfrl.deploy.status import MISSING, statuses
+from p2pfrl.results.directory import FORMAT, LIVE, SUMMARY
 from p2pfrl.results.formats import graph_from_json
+from p2pfrl.results.record import load_summary
 from p2pfrl.results.suspects import ALARM
 from p2pfrl.watch.absences import Absences
 from p2pfrl.watch.agents import ROUND, UPDATES, Agents, table
@@ -39,6 +40,8 @@ METRICS = (
     "staleness_mean",
     "evaluation_own",
 )
+_SHOWN = ("metrics.csv", "agents.csv", "graph.json", "timeline.csv")
+"""Files of a record that the page shows."""
 _MOST_JSON = 2**26
 _LOG = 200
 """Number of lines of the log that are kept."""
@@ -67,6 +70,7 @@ class Simulated:
         self._state: dict[str, Any] = {}
         self._live: dict[str, Any] = {}
         self._looked = -math.inf
+        self._problem = ""
         self._log: list[dict[str, Any]] = []
         self._counts: dict[str, int] = {}
         self._first_distance: float | None = None
@@ -113,6 +117,7 @@ class Simulated:
             found["graph"] = self._picture.section
             found["colors"] = self._colors(rounds, states)
         found["notes"] = self._notes()
+        found["problem"] = self._problem
         return found
 
     def _view(self) -> dict[str, Any]:
@@ -134,7 +139,22 @@ class Simulated:
             return
         self._looked = now
         self._state = statuses(self._folder)[0]
-        self._summary = read_table(self._folder / SUMMARY, _MOST_JSON)
+        self._summary, self._problem = self._read_summary()
+
+    def _read_summary(self) -> tuple[dict[str, Any] | None, str]:
+        """Return the summary, if there is one, and what is wrong with it.
+
+        Of one of another version, the page has what it can read; of a damaged one, nothing.
+        """
+        path = self._folder / SUMMARY
+        if not path.is_file():
+            return None, ""
+        try:
+            return load_summary(self._folder), ""
+        except RecordError as error:
+            found = read_table(path, _MOST_JSON) or {}
+            is_foreign = found.get("format") != FORMAT
+            return (found if is_foreign else {}), f"{error}; what is shown may be wrong"
 
     def _read_scenario(self) -> None:
         if self._scenario:
@@ -158,6 +178,8 @@ class Simulated:
         summary = self._summary or {}
         n = self._scenario.get("agents")
         state = str(self._state.get("state", ""))
+        if self._problem and state == MISSING:
+            state = "damaged"
         is_running = state == "running"
         wall = _now(live) if is_running else summary.get("wall_seconds")
         round = live.get("round")
@@ -332,6 +354,10 @@ class Simulated:
         shown = len(self._curves.columns()["round"])
         if shown < self._curves.rows:
             notes.append(f"Curves: {shown:,} of {self._curves.rows:,} rows are drawn.")
+        if self._summary is not None:
+            missing = [name for name in _SHOWN if not (self._folder / name).is_file()]
+            if missing:
+                notes.append(f"Missing in the directory: {', '.join(missing)}.")
         if self._agents.note:
             notes.append(f"Table: {self._agents.note}.")
         return notes

@@ -228,6 +228,36 @@ def test_the_page_of_a_record_says_who_lagged_who_is_down_and_who_was_absent(
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "state", "problem"),
+    [
+        (
+            {"format": "p2pfrl-record-99"},
+            "ended by rounds",
+            "in the format 'p2pfrl-record-99'; this one",
+        ),
+        ({"virtual_seconds": "x"}, "ended by rounds", "virtual_seconds: got 'x'"),
+        (None, "damaged", "damaged or not a p2pfrl record"),
+    ],
+)
+def test_a_record_of_another_version_or_a_damaged_one_is_shown_with_what_is_wrong(
+    tmp_path: Path, change: dict[str, object] | None, state: str, problem: str
+) -> None:
+    made = make_record(4, rounds=2)
+    save(replace(made, summary={**made.summary, "stopped_by": "rounds"}), tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    wrong = [] if change is None else {**summary, **change}
+    (tmp_path / "summary.json").write_text(json.dumps(wrong))
+    (tmp_path / "timeline.csv").unlink()
+    found = Careful(Local(tmp_path), str(tmp_path)).read()
+    assert found["run"]["state"] == state
+    assert problem in found["problem"]
+    assert str(tmp_path / "summary.json") in found["problem"]
+    assert found["problem"].endswith("what is shown may be wrong")
+    assert len(found["agents"]["rows"]) == 4
+    assert found["notes"][-1] == "Missing in the directory: timeline.csv."
+
+
 @pytest.mark.parametrize("view", ['{"rounds": "abc"}', '{"refused": [1]}', '{"down": ["x"]}'])
 def test_a_view_that_no_run_has_written_is_an_error(tmp_path: Path, view: str) -> None:
     save(make_record(4, rounds=2), tmp_path)

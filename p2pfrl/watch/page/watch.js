@@ -4,7 +4,7 @@ const $ = (id) => document.getElementById(id);
 const S = {};
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
-const FIRE = ["#ffffcc", "#ffeda0", "#fed976", "#feb24c", "#fd8d3c", "#fc4e2a", "#e31a1c", "#bd0026", "#800026"];
+const FIRE = ["#fed976", "#feb24c", "#fd8d3c", "#fc4e2a", "#e31a1c", "#bd0026", "#800026"];
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -186,7 +186,7 @@ function drawGraph(time) {
   }
   const words = [];
   if (known.length && high === low) words.push(`${colorBy}: ${number(low, 3)}${known.length > 1 ? ", the same for all" : ""}`);
-  else if (known.length) words.push(`${colorBy}: ${number(low, 3)} (${stops === FIRE ? "pale" : "dark"}) to ${number(high, 3)} (${stops === FIRE ? "red" : "yellow"})`);
+  else if (known.length) words.push(`${colorBy}: ${number(low, 3)} (${stops === FIRE ? "yellow" : "dark"}) to ${number(high, 3)} (${stops === FIRE ? "red" : "yellow"})`);
   if (byzantine.size) words.push(`red ring: Byzantine (${[...byzantine].slice(0, 12).join(", ")})`);
   if ([...suspects].some((a) => !byzantine.has(a))) words.push("orange ring: suspected");
   if (states.includes("d")) words.push("crossed: down");
