@@ -49,7 +49,9 @@ class Journal:
 
     Attributes:
         traffic: the process's totals; set before any event.
-        rounds: agent -> rounds completed.
+        rounds: agent -> rounds completed. An asynchronous agent takes over the round of what it
+            receives.
+        ended: agent -> rounds that it has ended itself since this start of the process.
         returns: agent -> returns of its last 20 training episodes.
         staleness: agent -> mean staleness of what it mixed last, if it mixed anything.
         scores: agent or coordinator -> how its robust rule met what it received last.
@@ -89,6 +91,7 @@ class Journal:
     ) -> None:
         self.traffic: Traffic | None = None
         self.rounds: dict[int, int] = {}
+        self.ended: Counter[int] = Counter()
         self.returns: dict[int, list[float]] = {}
         self.staleness: dict[int, float] = {}
         self.scores: dict[int, Scores] = {}
@@ -295,6 +298,7 @@ class Journal:
 
     def _completed(self, agent: int, round: int) -> None:
         self.rounds[agent] = round + 1
+        self.ended[agent] += 1
         if (round + 1) % self._every == 0:
             self._save(agent, round)
 

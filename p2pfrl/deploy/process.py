@@ -611,6 +611,7 @@ def _details(journal: Journal, node: Node, ids: Sequence[int]) -> dict[str, Any]
     }
     return {
         "progress": {str(agent): numbers(agent) for agent in sorted(shown)},
+        "updates": {str(agent): journal.ended[agent] for agent in sorted(shown)},
         "waits": {str(id): actor.schedule.waits_for() for id, actor in waiting.items()},
         "awaited": {
             str(id): list(whom)

@@ -54,6 +54,7 @@ class Status:
         time: when this was written, in seconds since 1970.
         progress: agent -> rounds completed, last mean return, staleness of what it last mixed, and
             bytes sent; null where it is not known. Of many agents those that are behind.
+        updates: agent -> rounds that it has ended itself since this start of its process.
         waits: agent -> what it waits for, in words.
         awaited: agent -> the agents and coordinators whose messages it waits for, if any.
         heard: agent of another process -> round of the newest message from it.
@@ -78,6 +79,7 @@ class Status:
     writes_failed: Mapping[str, int]
     time: float
     progress: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    updates: Mapping[str, int] = field(default_factory=dict)
     waits: Mapping[str, str] = field(default_factory=dict)
     awaited: Mapping[str, Sequence[int]] = field(default_factory=dict)
     heard: Mapping[str, int] = field(default_factory=dict)

@@ -19,6 +19,7 @@ STATES = {"t": "trains", "w": "waits", "d": "down", "e": "ended"}
 COLUMNS = (
     "agent",
     "round",
+    "updates",
     "lag",
     "return",
     "staleness",
@@ -30,8 +31,8 @@ COLUMNS = (
     "waits",
 )
 ROUND, UPDATES = "round", "updates"
-"""Heads of the column with the rounds that an agent has ended; in an asynchronous run these are its
-own updates."""
+"""Columns with rounds that an agent has ended: those of a run with rounds in common, and in an
+asynchronous run its own."""
 
 
 class Agents:
@@ -109,7 +110,7 @@ def table(
         rounds: rounds that each has ended, None where it is not known; empty if none is.
         states: a letter of `STATES` for each; "" if they are not known.
         waits: agent -> what it waits for.
-        unit: `ROUND` or `UPDATES`, the head of the column with `rounds`.
+        unit: `ROUND` or `UPDATES`, the column with `rounds`.
         absent: agent -> seconds for which it was not there.
     """
     ended = {agent: round for agent, round in enumerate(rounds) if round is not None}
@@ -118,10 +119,12 @@ def table(
 
     def row(agent: int) -> list[Any]:
         known = agents.last.get(agent, {})
-        own = ended.get(agent) if rounds else known.get("round")
+        own = ended.get(agent) if rounds else known.get(unit)
+        count = None if own is None else int(own)
         return [
             agent,
-            None if own is None else int(own),
+            count if unit == ROUND else None,
+            count if unit == UPDATES else rounded(known.get(UPDATES)),
             front - ended[agent] if agent in ended else None,
             rounded(known.get("return")),
             rounded(known.get("staleness")),
@@ -139,7 +142,7 @@ def table(
         ids = _some(agents, ids, ended, states)
     has_suspicion = any("suspicion" in known for known in agents.last.values())
     return {
-        "columns": [unit if name == ROUND else name for name in COLUMNS],
+        "columns": COLUMNS,
         "rows": [row(agent) for agent in ids],
         **_extremes(agents, "return", "worst", "best"),
         **({} if has_returns else _extremes(agents, "disagreement", "nearest", "farthest")),

@@ -197,7 +197,7 @@ class Deployed:
         found: dict[str, Any] = {
             "run": self._run(parts, known),
             "processes": {"columns": _ROWS, "rows": _rows(parts, known)},
-            "agents": _table(known, unit_of(parts.scenario)),
+            "agents": _table(known, parts.scenario),
             "waiting": {str(agent): ids for agent, ids in known.awaited.items()},
             "faults": [],
             "log": _lines(parts.log, parts.network),
@@ -219,7 +219,7 @@ class Deployed:
             found["colors"] = {
                 "return": values([known.returns.get(a) for a in range(n)]),
                 "disagreement": values([parts.disagreement.get(str(a)) for a in range(n)]),
-                unit_of(parts.scenario): values([_float(known.rounds.get(a)) for a in range(n)]),
+                "round": values([_float(known.rounds.get(a)) for a in range(n)]),
                 "states": known.states(n) if single else "",
                 "byzantine": [],
                 "suspects": sorted(a for a, v in known.suspicion.items() if v > ALARM),
@@ -241,12 +241,8 @@ class Deployed:
         own = [a for a in known.rounds if a >= 0 and a not in known.unknown]
         there = [a for a in own if a not in known.down] or own
         rounds = [known.rounds[a] for a in there]
-        unit = unit_of(scenario)
-        done = (
-            sum(rounds) // len(rounds) if rounds and unit == UPDATES else min(rounds, default=None)
-        )
         now = {
-            "rounds": None if done is None else float(done),
+            "rounds": float(min(rounds)) if rounds else None,
             "env_steps": None,
             "virtual_seconds": wall or None,
         }
@@ -274,7 +270,6 @@ class Deployed:
             "state": state,
             "running": bool(running),
             "process": None,
-            "unit": unit,
             "goals": self._progress.goals,
             "now": {name: rounded(value) for name, value in now.items()},
             "share": share,
@@ -290,6 +285,11 @@ class Deployed:
         notes = []
         if self._picture is not None and self._picture.note:
             notes.append(f"Graph: {self._picture.note}.")
+        if unit_of(parts.scenario) == UPDATES:
+            notes.append(
+                "The round of an asynchronous agent is at least that of the newest message it has used; its updates "
+                "are its own, since the last start of its process."
+            )
         if known.unknown:
             notes.append(
                 f"Of agents {show_agents(sorted(known.unknown))} neither a directory nor a page is given: their "
@@ -312,6 +312,7 @@ class _Known:
 
     Attributes:
         rounds, returns, staleness, sent: by agent.
+        updates: agent -> rounds that it has ended itself.
         waits: agent -> words.
         awaited: agent -> the agents and coordinators that it waits for, if any.
         down: agents whose process has ended early, or to which others have lost the link.
@@ -326,6 +327,7 @@ class _Known:
     returns: dict[int, float | None] = field(default_factory=dict)
     staleness: dict[int, float | None] = field(default_factory=dict)
     sent: dict[int, float | None] = field(default_factory=dict)
+    updates: dict[int, int] = field(default_factory=dict)
     waits: dict[str, str] = field(default_factory=dict)
     awaited: dict[int, list[int]] = field(default_factory=dict)
     down: set[int] = field(default_factory=set)
@@ -358,6 +360,7 @@ class _Known:
             id = int(agent)
             self.rounds[id] = int(round)
             self.returns[id], self.staleness[id], self.sent[id] = returns, staleness, sent
+        self.updates |= {int(a): int(n) for a, n in (process.get("updates") or {}).items()}
         for agent in agents:
             if agent >= 0:  # a process with many agents tells of those that are behind
                 self.rounds.setdefault(agent, int(process.get("round") or 0))
@@ -584,15 +587,16 @@ def _named(ids: Sequence[int]) -> str:
     return show_agents(ids) if ids else ""
 
 
-def _table(known: _Known, unit: str) -> dict[str, Any]:
-    """Return the table of agents."""
-    agents = Agents(Path())
+def _table(known: _Known, scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of agents. Asynchronous ones have their own updates beside their rounds."""
+    agents, is_asynchronous = Agents(Path()), unit_of(scenario) == UPDATES
     for agent, round in known.rounds.items():
         numbers = {
             "round": round,
             "return": known.returns.get(agent),
             "staleness": known.staleness.get(agent),
             "bytes_sent": known.sent.get(agent),
+            **({UPDATES: known.updates.get(agent)} if is_asynchronous else {}),
             **({"suspicion": known.suspicion.get(agent)} if known.suspicion else {}),
         }
         agents.last[agent] = {
@@ -600,7 +604,7 @@ def _table(known: _Known, unit: str) -> dict[str, Any]:
         }
     n = max((*known.rounds, *known.down, *known.ended), default=-1) + 1
     rounds = [known.rounds.get(agent) for agent in range(n)]
-    return table(agents, rounds, known.states(n), known.waits, unit)
+    return table(agents, rounds, known.states(n), known.waits)
 
 
 def _curves(parts: Parts) -> dict[str, Any]:

@@ -125,9 +125,9 @@ def test_a_page_shows_a_run_while_it_runs(tmp_path: Path) -> None:
     found = page.read()
     assert found["graph"]["agents"] == 4
     assert found["curves"]["columns"]["consensus_distance"] == [4.0]
-    assert found["agents"]["rows"][0][:3] == [0, 3, 0]
+    assert found["agents"]["rows"][0][:4] == [0, 3, None, 0]
     assert found["run"]["now"]["rounds"] == 3.0  # of now, and not of the last row that is written
-    assert (found["run"]["unit"], found["agents"]["columns"][1]) == ("round", "round")
+    assert found["run"]["unit"] == "round"
     assert found["waits"]["0"].startswith("agent 0 waits")
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("2.0,0.2\n")
@@ -145,8 +145,8 @@ def test_a_page_shows_a_record(tmp_path: Path) -> None:
     assert found["run"]["share"] == 1.0
     assert len(found["agents"]["rows"]) == 8
     assert len(found["colors"]["return"]) == 8
-    best = max(found["agents"]["rows"], key=lambda row: row[3])
-    assert found["agents"]["best"][0] == [best[0], best[3]]
+    best = max(found["agents"]["rows"], key=lambda row: row[4])
+    assert found["agents"]["best"][0] == [best[0], best[4]]
 
 
 def test_faults_of_the_scenario_have_struck_once_their_time_is_over(tmp_path: Path) -> None:
@@ -186,18 +186,20 @@ def test_of_an_asynchronous_run_agents_have_their_own_updates_and_the_run_their_
         counted = world.recorder.updates
     (tmp_path / "scenario.toml").write_text(resolved(scenario))
     found = Simulated(tmp_path).read()
-    assert (found["run"]["unit"], found["agents"]["columns"][1]) == ("updates", "updates")
-    updates = [row[1] for row in found["agents"]["rows"]]
+    assert found["run"]["unit"] == "updates"
+    assert found["agents"]["columns"][:4] == ("agent", "round", "updates", "lag")
+    assert {row[1] for row in found["agents"]["rows"]} == {None}
+    updates = [row[2] for row in found["agents"]["rows"]]
     assert sum(updates) == counted
     assert 2 * updates[3] < min(updates[:3])
-    assert [row[2] for row in found["agents"]["rows"]] == [max(updates) - own for own in updates]
+    assert [row[3] for row in found["agents"]["rows"]] == [max(updates) - own for own in updates]
     assert found["run"]["now"]["rounds"] == counted // 4
     assert found["colors"]["updates"] == updates
     made = p2pfrl.run(scenario, out=tmp_path / "run")
     found = Simulated(tmp_path / "run").read()
-    last = [row[1] for row in found["agents"]["rows"]]
+    last = [row[2] for row in found["agents"]["rows"]]
     assert last == made.agents["updates"][-4:].tolist()
-    assert found["agents"]["rows"][3][2] == max(last) - last[3] > 0
+    assert found["agents"]["rows"][3][3] == max(last) - last[3] > 0
     assert found["run"]["now"]["rounds"] == 12.0
 
 

@@ -108,7 +108,7 @@ def test_of_many_agents_the_table_has_the_worst_the_best_and_the_last(tmp_path: 
     assert len(found["rows"]) <= WHOLE
     assert agents.note.startswith(f"{len(found['rows'])} of 5,000 agents")
     by_agent = {row[0]: row for row in found["rows"]}
-    assert by_agent[4321][2] == 7
+    assert by_agent[4321][3] == 7
     assert found["worst"][0] == [0, 0.0]
     assert found["best"][0][1] == n - 1
     assert found["best"][0][0] in by_agent

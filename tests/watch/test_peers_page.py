@@ -111,6 +111,7 @@ def write_journal(folder: Path, own: tuple[int, ...], rounds: int) -> None:
             model[agent] = np.array([agent, round], dtype=np.float64)
             journal.trained(agent, Update(agent, 10, 0.0, (float(agent),)))
             journal.mixed(agent, round, {1: 0}, model[agent], model[agent])
+    assert journal.ended == dict.fromkeys(own, rounds)
     journal.close()
 
 
@@ -145,7 +146,7 @@ def test_the_page_says_who_is_behind_who_is_down_and_who_waits_for_whom(tmp_path
     assert (second["state"], second["round"], second["behind"]) == ("killed", 2, 3)
     assert second["where"] == "10.0.0.2:7000"
     assert found["colors"]["states"][2:] == "dd"
-    lags = {row[0]: row[2] for row in found["agents"]["rows"]}
+    lags = {row[0]: row[3] for row in found["agents"]["rows"]}
     assert lags == {0: 0, 1: 0, 2: 3, 3: 3}
     assert found["log"][0]["text"] == "0-1: lost agents 2-3: closed"
 
@@ -295,6 +296,21 @@ def test_a_process_whose_page_is_gone_is_unreachable_and_down_only_if_others_say
     assert second[0]["colors"]["states"] == "??dd"
     assert (second[1]["run"]["state"], second[1]["run"]["running"]) == ("unreachable", False)
     assert "cannot be read" in second[1]["problem"]
+
+
+def test_asynchronous_processes_have_their_own_updates_beside_their_rounds(tmp_path: Path) -> None:
+    folders = deployment(tmp_path)
+    text = resolved(p2pfrl.load("async_ring", {"agents": 4, "compute.speed": 1.0}))
+    for folder in folders:
+        (folder / "scenario.toml").write_text(text)
+    found = Local(tmp_path).read()
+    assert "updates are its own, since" in found["notes"][0]
+    assert found["agents"]["columns"][:4] == ("agent", "round", "updates", "lag")
+    status = json.loads((folders[0] / "status.json").read_text())
+    status["updates"] = {"0": 5, "1": 2}
+    (folders[0] / "status.json").write_text(json.dumps(status))
+    rows = {row[0]: row[1:4] for row in Local(tmp_path).read()["agents"]["rows"]}
+    assert rows == {0: [5, 5, 0], 1: [5, 2, 0], 2: [2, None, 3], 3: [2, None, 3]}
 
 
 def test_a_process_that_waits_for_others_at_the_start_says_so(
