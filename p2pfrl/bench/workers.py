@@ -41,7 +41,7 @@ def bench(quick: bool) -> Iterator[Result]:
     Updates are those of 1024 agents with PPO on CartPole, d = 4675; then whole simulated rounds,
     with messages, mixing and record, which go on meanwhile.
     """
-    n, turns = (8, 1) if quick else (1024, 5)
+    n, turns = (8, 1) if quick else (1024, 3)
     engine, note = best()
     trainer = Trainer(stack_of(n, engine), n)
     workers = workers_of(trainer, partial(stack_of, n, engine), _COUNT)
@@ -55,7 +55,7 @@ def bench(quick: bool) -> Iterator[Result]:
     if _CLOCK.exists():
         against = "CPU of updates in one process; at most 1.12"
         yield Result("workers_2_vs_1_cpu_n1024", there[1] / here[1], "x", against)
-    alone, together = (_rounds(n, count, 1 if quick else 10) for count in (1, _COUNT))
+    alone, together = (_rounds(n, count, 1 if quick else 4) for count in (1, _COUNT))
     against = (
         f"rounds in one process, {alone / n * 1e6:.0f} us per agent; messages and record included"
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import current_process
 from typing import Literal
 
 from p2pfrl.build.training import trained
@@ -19,7 +20,7 @@ from p2pfrl.learning.growing import Growing
 from p2pfrl.learning.learners.base import Stack
 from p2pfrl.learning.remote import OnCluster
 from p2pfrl.learning.trainer import Trainer
-from p2pfrl.learning.workers import Greeting, Shapes, Workers, WorkersError
+from p2pfrl.learning.workers import GUARD, Greeting, Shapes, Workers, WorkersError
 from p2pfrl.scenario import Scenario
 
 Count = int | Literal["auto"]
@@ -97,8 +98,11 @@ def employed(
         cluster: address of a Ray cluster whose workers train in place of processes here.
 
     Raises:
-        P2PFRLError: there is no such cluster.
+        P2PFRLError: there is no such cluster; or this process is a worker of another run that has
+            come here because its script runs as a whole.
     """
+    if getattr(current_process(), "_inheriting", False) and count != 1:
+        raise ScenarioError([f"workers: {GUARD}"])
     force = Workforce()
     trainer, before = world.trainer, world.trainer.executor
     if cluster is not None:

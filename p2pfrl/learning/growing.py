@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 from p2pfrl.core.parameters import Vector
@@ -11,13 +11,13 @@ from p2pfrl.learning.executors import Executor
 from p2pfrl.learning.learners.base import Batch, Outcome, State
 
 AFTER = 3.0
-"""Seconds of training here after which processes start. To start them takes about as long."""
+"""CPU seconds of training here after which processes start. To start them takes about as long."""
 _LEAST = 0.005
-"""Seconds of a chunk from which on it pays to send it to another process (0.3 ms)."""
+"""CPU seconds of a chunk from which on it pays to send it to another process (0.3 ms)."""
 
 
 class Growing:
-    """Computes here until training has taken `AFTER` seconds, then elsewhere (`Executor`).
+    """Computes here until training has taken `AFTER` seconds of CPU, then elsewhere (`Executor`).
 
     Training whose chunks are too short, or have one agent, stays here.
 
@@ -25,7 +25,7 @@ class Growing:
         update: computes the updates of a batch.
         warm: called a while before `grow`; returns at once.
         grow: returns what computes elsewhere; None: nothing can.
-        after: seconds; None: `AFTER`.
+        after: CPU seconds; None: `AFTER`.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Growing:
         """Take a chunk; compute it now while there is nothing else that does."""
         if self._elsewhere is not None:
             return self._elsewhere.submit(batch)
-        start = perf_counter()
+        start = thread_time()
         outcome = self._update(batch)
-        self._spent += perf_counter() - start
+        self._spent += thread_time() - start
         self._chunks += 1
         self._agents += len(batch.agents)
         return outcome

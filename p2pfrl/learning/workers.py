@@ -33,6 +33,7 @@ from p2pfrl.core.parameters import ALIGNMENT, Vector, aligned_zeros
 from p2pfrl.learning.executors import LostChunkError
 from p2pfrl.learning.learners.base import Batch, Outcome, Stack, State
 
+GUARD = 'a script that starts processes needs `if __name__ == "__main__":` around what it runs'
 _EACH = 2
 """Chunks that a process has at most."""
 _MOST_BYTES = 2**28
@@ -41,6 +42,8 @@ _MOST_LENT = 2**31
 """Bytes of places at most whose results are read where they are; others are copied."""
 _PATIENCE = 120.0
 """Seconds in which a process has to start."""
+_PAUSE = 1e-3
+"""Seconds between two looks at the pipes, each of which takes 40 us."""
 _MOST_DEATHS = 8
 """Processes that are replaced in a run; later ones are not."""
 
@@ -162,6 +165,7 @@ class Workers:
         self._arena = _arena(places * shapes.size)
         self._free = [*range(places)]
         self._open: tuple[int, Vector, State] | None = None
+        self._look = 0.0
         self.failures: dict[str, int] = {}
 
     @property
@@ -216,7 +220,9 @@ class Workers:
 
     def has_room(self) -> bool:
         """Whether a chunk that is submitted now would be computed beside this process."""
-        self._wait(0.0)
+        if not any(worker.has_room for worker in self._pool) and monotonic() >= self._look:
+            self._look = monotonic() + _PAUSE
+            self._wait(0.0)
         return any(worker.has_room for worker in self._pool)
 
     def space(self, agents: int) -> tuple[Vector, State] | None:
@@ -365,10 +371,7 @@ class Workers:
             self._free.append(place)
         self._deaths += 1
         if not worker.is_ready:
-            self._fail(
-                f'{why} before it could compute; a script needs `if __name__ == "__main__":` '
-                "around what it runs"
-            )
+            self._fail(f"{why} before it could compute; {GUARD}")
         what = "; what it computed is computed again"
         if not worker.is_ready or self._deaths > _MOST_DEATHS:
             self._note(f"{why}{what}, and no other takes its place")

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -295,6 +297,21 @@ def test_places_are_lent_until_nobody_reads_the_results():
             assert np.array_equal(trainer.parameters, alone.parameters)
     finally:
         workers.close()
+
+
+@pytest.mark.slow
+def test_a_script_that_starts_itself_again_is_told_what_it_lacks(tmp_path):
+    script = tmp_path / "script.py"
+    text = to_toml({**PPO, "stop": {"rounds": 2}})
+    script.write_text(
+        f"import p2pfrl\nfound = p2pfrl.run(p2pfrl.loads({text!r}), workers=2)\n"
+        "print(found.summary['workers'])\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1\n"
+    assert 'needs `if __name__ == "__main__":` around what it runs' in done.stderr
+    assert "this process alone" in done.stderr
 
 
 def test_short_chunks_and_single_agents_stay_here():
