@@ -73,6 +73,8 @@ class Workforce:
 
 def why_not(scenario: Scenario, world: World) -> str:
     """Return why the updates of a run can be computed in one process only; "" if they need not."""
+    if scenario.compute.device != "cpu":
+        return "a process uses one device, so that updates are computed in one process"
     makes = scenario.makes
     for problem in (make.environment.rule for make in makes if make.environment is not None):
         if not problem.is_saved_whole:

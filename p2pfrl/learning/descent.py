@@ -192,7 +192,7 @@ class Descent:
         for _ in range(plan.epochs):
             order = streams.permutation(units) if plan.minibatches > 1 else None
             if order is not None and plan.sequences:
-                order = _in_order(order, size // units, minibatches)
+                order = in_order(order, size // units, minibatches)
             for columns in self._minibatches(packed, order, minibatches):
                 out = aligned_zeros((b, self.network.outputs, columns.shape[2]), rows.dtype)
                 total += self._gradient(rows, columns, out, gradient, guide)
@@ -326,7 +326,7 @@ class Descent:
             )
 
 
-def _in_order(order: NDArray[np.int64], steps: int, minibatches: int) -> NDArray[np.int64]:
+def in_order(order: NDArray[np.int64], steps: int, minibatches: int) -> NDArray[np.int64]:
     """Return the order of samples `(b, steps m)` whose minibatches have whole sequences.
 
     A minibatch has all steps of some instances, step by step.

@@ -291,6 +291,7 @@ def task_of(scenario: Scenario) -> Task:
         gradient_only=gradient_only,
         offer=None if payload is None else payload.offer,
         engine=scenario.compute.engine,
+        device=scenario.compute.device,
     )
 
 
@@ -395,8 +396,16 @@ def _stack(scenario: Scenario, world: World) -> Stack:
         ]
         return GroupedStack(groups, may_differ=task.offer is not None)
 
+    if (scenario.compute.engine, scenario.compute.device) == ("native", "cuda"):
+        raise ScenarioError(
+            ["compute.engine: 'native' computes on the processor; 'cuda' needs 'torch' or 'auto'"]
+        )
     stack = scenario.personal.wrap(prepare, task_of(scenario))
-    if scenario.compute.engine not in ("auto", stack.traits.engine):
+    engine, device = scenario.compute.engine, scenario.compute.device
+    if device != "cpu" and stack.traits.engine != f"torch on {device}":
+        what = "only ppo, a2c and reinforce with dense layers take their steps there"
+        raise ScenarioError([f"compute.device: {device!r}: {what}; use 'cpu'"])
+    if device == "cpu" and engine not in ("auto", stack.traits.engine):
         raise ScenarioError(
             ["compute.engine: 'native' has no code for this learner; choose 'torch'"]
         )

@@ -27,7 +27,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR, edge_id, standby_id
 from p2pfrl.core.units import Bytes, Rate, Seconds
 from p2pfrl.core.wording import show
-from p2pfrl.learning.learners.base import EngineName, Learner
+from p2pfrl.learning.learners.base import DeviceName, EngineName, Learner
 from p2pfrl.scenario.contracts import (
     Aggregator,
     Attack,
@@ -226,6 +226,9 @@ class Compute:
             layers of ppo, a2c, reinforce, dqn, sac and td3, and digests of its own. auto: native
             where it has code and can be compiled, else torch; processes on machines that differ
             then say that their run equals no simulated one, bit for bit.
+        device: where torch takes minibatch steps. cuda: on a GPU, all agents of a batch at once, of
+            ppo, a2c and reinforce with dense layers, Adam or SGD. Acting and environments stay on
+            the processor. It needs torch with CUDA, and no engine 'native'.
     """
 
     seconds_per_env_step: Seconds = 1e-4
@@ -234,6 +237,7 @@ class Compute:
         default=1.0, validate_default=True
     )
     engine: EngineName = "auto"
+    device: DeviceName = "cpu"
 
 
 @rule

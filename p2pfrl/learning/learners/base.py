@@ -34,6 +34,8 @@ from p2pfrl.learning.environments.base import Simulator
 State = dict[str, NDArray[np.generic]]
 EngineName = Literal["auto", "torch", "native"]
 """What computes networks: numpy and torch, or C (learning/native); auto: C where it can."""
+DeviceName = Literal["cpu", "cuda"]
+"""Where torch takes minibatch steps."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Task:
         offer: name of the learner's vector that the run's payload sends (`Exchange.offer`); None:
             it sends none.
         engine: what computes networks.
+        device: where torch takes minibatch steps.
     """
 
     seed: int
@@ -62,6 +65,7 @@ class Task:
     gradient_only: bool = False
     offer: str | None = None
     engine: EngineName = "torch"
+    device: DeviceName = "cpu"
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -151,7 +155,8 @@ class Traits:
             that is its own (self_play.py); 1: none are.
         heard: names of the state arrays, `(b, companions, stride)`, that hold what agents have
             heard of each other. Messages write them, updates do not.
-        engine: what computes its networks: "torch", "native", or both where groups differ.
+        engine: what computes its networks: "torch", "torch on cuda", "native", or several where
+            groups differ.
     """
 
     layout: Layout

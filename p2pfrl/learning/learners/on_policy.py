@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 else:
     torch = LazyModule("torch")
 
+_ON_DEVICE = 16_384
+"""Agents that are computed at once on a device."""
+
 
 EXPLAINED = "explained_variance"
 """Measure of learners with a critic."""
@@ -123,6 +126,7 @@ class OnPolicyStack(Stack, PooledTraining):
             and not plan.sequences
         ):
             self.imitation = NetworkImitation(self.network, task.simulator, task.seed)
+        self._descent: Descent
         engine = self._choose_engine(optimizer)
         fixed_steps, instances = plan.episodes is None, task.simulator.instances
         min_steps = plan.steps * instances
@@ -140,7 +144,7 @@ class OnPolicyStack(Stack, PooledTraining):
             min_steps=min_steps,
             fixed_steps=fixed_steps,
             max_steps=plan.steps * instances,
-            chunk=64 if fixed_steps and plan.image is None else 1,
+            chunk=self._chunk(plan),
             moments=optimizer.moments,
             squares=optimizer.squares,
             counts=optimizer.counts,
@@ -158,6 +162,11 @@ class OnPolicyStack(Stack, PooledTraining):
         """Let the engine of the task act, evaluate and take the steps; return its name."""
         network, policy, task = self.network, self.policy, self.task
         parts = (network, policy, optimizer, self.plan, task, self.distillation)
+        if task.device != "cpu":
+            from p2pfrl.learning.device import DeviceDescent, available
+
+            self._descent = DeviceDescent(*parts, device=available(task.device))
+            return f"torch on {task.device}"
         if task.engine == "torch" or not is_chosen(*parts):
             self._descent = Descent(*parts)
             return "torch"
@@ -174,6 +183,12 @@ class OnPolicyStack(Stack, PooledTraining):
             descent.engine, network, policy, task.evaluator, self.simulator
         )
         return "native"
+
+    def _chunk(self, plan: Plan) -> int:
+        """Return how many agents to compute at once: few for a cache, many for a device."""
+        if plan.episodes is not None or plan.image is not None:
+            return 1
+        return 64 if self.task.device == "cpu" else _ON_DEVICE
 
     def _check_memory(self, plan: Plan, task: Task) -> None:
         if task.offer == LOGITS:
