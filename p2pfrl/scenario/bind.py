@@ -19,6 +19,7 @@ from p2pfrl.learning.environments.base import ARGUMENTS, Array, Environment, Pro
 from p2pfrl.learning.environments.drifting import DriftingSimulator, drifted
 from p2pfrl.learning.environments.frames import stacked
 from p2pfrl.learning.environments.heterogeneity import heterogeneity
+from p2pfrl.learning.environments.priced import PricedSimulator
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.grouped import Group, GroupedStack, merge
 from p2pfrl.learning.learners.base import Stack, Task
@@ -121,6 +122,8 @@ def learning(scenario: Scenario) -> Learning:
         evaluator = simulator_of(section, table, episodes, seed) if episodes else None
         simulator = simulator_of(section, table, section.instances, seed)
         opened.extend(filter(None, (simulator, evaluator)))
+        if section.privacy_weight:
+            simulator = PricedSimulator(simulator, section.privacy_weight)
         if changes:
             simulator = TamperedSimulator(simulator, changes, masks, seed)
         return simulator, evaluator
@@ -266,6 +269,8 @@ def beside(scenario: Scenario, make: Make, task: Task) -> Stack:
     assert make.environment is not None, "episodes need an environment"
     table = _Tables(scenario, range(scenario.agents)).of(make.environment)
     simulator = simulator_of(make.environment, table, make.environment.instances, task.seed)
+    if make.environment.privacy_weight:
+        simulator = PricedSimulator(simulator, make.environment.privacy_weight)
     return make.learner.prepare(replace(task, simulator=simulator))
 
 

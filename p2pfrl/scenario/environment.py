@@ -37,6 +37,9 @@ class OwnKeys:
             have its own start parameters. Nobody waits, and members may live in different
             processes; an update computes all members of the world. Evaluation is that of the
             members against each other in both.
+        privacy_weight: lambda of r - lambda c, from which agents learn instead of r. c is the
+            environment's measure `privacy_cost`, what others learn from the step. Returns and
+            evaluations are those of r.
         drift: a drift for each physical quantity that changes over the updates of an agent.
         kwargs_vary: a distribution over agents for each argument of the environment's own
             constructor that differs between them. Sizes are found with the constructor's default or
@@ -46,6 +49,7 @@ class OwnKeys:
     id: str
     instances: int = Field(default=4, ge=1, le=65536)
     opponents: Literal["present", "last_known"] = "present"
+    privacy_weight: float = Field(default=0.0, ge=0)
     vary: dict[str, Annotated[Distribution, Number()]] = Field(default_factory=dict)
     drift: dict[str, Annotated[Drift, Rule("drifts", partial(table, "drifts"))]] = Field(
         default_factory=dict
@@ -146,6 +150,7 @@ class EnvironmentSlot(Slot):
             id=section.id,
             instances=section.instances,
             opponents=section.opponents,
+            privacy_weight=section.privacy_weight,
             vary=section.vary,
             drift=section.drift,
             kwargs_vary=section.kwargs_vary,
@@ -160,6 +165,8 @@ class EnvironmentSlot(Slot):
             own.pop("kwargs_vary")
         if not value.is_self_play:  # nor other members
             own.pop("opponents")
+        if not value.privacy_weight:  # nor anything that others learn
+            own.pop("privacy_weight")
         if not type(value.rule).__module__.startswith("p2pfrl."):
             own["id"] = place_of(type(value.rule))
         options: dict[str, object] = (

@@ -82,8 +82,10 @@ class Microgrid(Environment):
     the next hour; the physics are not. Physics: capacity 10 kWh, power 3 kW, efficiency .95 each
     way, load .8 kW, solar 3 kW, night .12, day .25, peak .45, sell .06 EUR/kWh, peak_hour 18,
     resistance .01 per kW, wear .01 EUR/kWh, noise .3, cloudy .25; numbers as used here. Measures
-    per hour: cost, losses (kWh: of conversion, and resistance g^2), grid, stored; at the end of
-    each day peak (largest |g|) and load_factor (mean |g| / peak).
+    per hour: cost, losses (kWh: of conversion, and resistance g^2), grid, stored, privacy_cost ((g
+    - load)^2: a meter that shows a constant tells nothing of the home; Tan, Gomez-Vilardebo,
+    Gunduz, IEEE TIFS 12, 2017); at the end of each day peak (largest |g|) and load_factor (mean |g|
+    / peak).
 
     Baselines: `self_consumption` always follows the net load; `tariff` also charges to 60% in the
     night and keeps that for the peak. The optimum is by dynamic programming over hour, clouds and
@@ -105,7 +107,9 @@ class Microgrid(Environment):
             max_steps=self.max_steps,
             physics=_PHYSICS,
             ranges=_RANGES,
-            measures=("cost", "losses", "grid", "stored", "peak", "load_factor"),
+            measures=(
+                *("cost", "losses", "grid", "stored", "privacy_cost", "peak", "load_factor"),
+            ),
             baselines={"self_consumption": _self_consumption, "tariff": _tariff},
         )
 
@@ -162,6 +166,7 @@ class Microgrid(Environment):
             "losses": power - (after - stored) + physics["resistance"] * np.square(grid),
             "grid": grid,
             "stored": after,
+            "privacy_cost": np.square(grid - physics["load"]),
             "peak": np.where(is_midnight, peak, np.nan),
             "load_factor": np.where(is_midnight, total / 24.0 / np.maximum(peak, 1e-9), np.nan),
         }

@@ -76,6 +76,28 @@ def _privacy(scenario: Scenario) -> Iterator[Problem]:
         )
 
 
+def _priced(scenario: Scenario) -> Iterator[Problem]:
+    """Yield why agents cannot pay for what others learn from their steps."""
+    for make in scenario.makes:
+        section = make.environment
+        if section is None or not section.privacy_weight:
+            continue
+        key = ("environment", "privacy_weight")
+        if not make.learner.steps_environment:
+            kind = kind_of("learners", make.learner)
+            yield (
+                key,
+                f"needs a learner that acts in its environment; {kind!r} does not: use ppo, a2c, reinforce, deep_npg, "
+                "dqn, sac or td3",
+            )
+        elif not section.rule.is_external and "privacy_cost" not in section.rule.spec.measures:
+            yield (
+                key,
+                f"{section.id!r} does not say what others learn from a step: leave this out, or use an environment "
+                "with measure 'privacy_cost', such as microgrid",
+            )
+
+
 def _hidden(scenario: Scenario) -> Iterator[Problem]:
     sizes = getattr(scenario.learner, "hidden", ())
     if any(size < 1 for size in sizes):
@@ -458,6 +480,7 @@ def _faults(scenario: Scenario) -> Iterator[Problem]:
 CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     _stop,
     _privacy,
+    _priced,
     secure,
     parts,
     _hidden,
