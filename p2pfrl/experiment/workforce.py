@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import current_process
+from pathlib import Path
 from typing import Literal
 
 from p2pfrl.build.training import trained
@@ -25,15 +27,31 @@ from p2pfrl.scenario import Scenario
 
 Count = int | Literal["auto"]
 """Number of worker processes; 1: none but this process; auto: one per core, where it pays."""
+_LEAST = 4
+"""Agents per process from which on "auto" starts another one."""
 _ROOMS = ("core", "learning", "exchange", "consensus", "scenario", "build", "catalog")
 """Rooms whose modules, as far as this process has imported them, a worker process needs."""
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many cores this process may use: those it is bound to, and its share of them.
+
+    Args:
+        groups: where Linux tells the share of a container.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        if (groups / "cpu.max").exists():
+            quota, period = (groups / "cpu.max").read_text("ascii").split()
+        else:
+            of = groups / "cpu"
+            quota, period = (
+                (of / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period")
+            )
+        share = math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # there is none, or it is "max"
+        share = 0
+    return min(bound or 1, share) if share > 0 else bound or 1
 
 
 def checked(count: Count) -> Count:
@@ -111,12 +129,12 @@ def employed(
         with _on_cluster(force, count, scenario, world, cluster):
             yield force
         return
-    most = cores() if count == "auto" else count
+    most = min(cores(), -(-scenario.agents // _LEAST)) if count == "auto" else count
     reason = why_not(scenario, world) if most > 1 else ""
     if most > 1 and reason and count != "auto":
         force.say(f"{reason}: training goes on in this one alone")
     try:
-        if count == "auto" and not reason and min(most, scenario.agents) > 1:
+        if count == "auto" and not reason and most > 1:
             trainer.executor = _growing(force, scenario, world, most)
         elif count != "auto" and not reason and most > 1:
             trainer.executor = _now(force, scenario, world, most) or before
@@ -179,7 +197,7 @@ def _growing(force: Workforce, scenario: Scenario, world: World, most: int) -> E
         found = _now(force, scenario, world, most)
         if found is not None:
             force.say(
-                f"training goes on in {most} worker processes, one for each core; results do not depend on it"
+                f"training goes on in {most} processes besides this one; results do not depend on it"
             )
         return found
 

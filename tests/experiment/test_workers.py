@@ -265,7 +265,7 @@ def test_auto_starts_processes_once_training_takes_long_enough(monkeypatch):
     monkeypatch.setattr("p2pfrl.learning.growing.AFTER", 1e-3)
     monkeypatch.setattr("p2pfrl.learning.growing._LEAST", 1e-6)
     monkeypatch.setattr(workforce, "cores", lambda: 2)
-    with pytest.warns(ScenarioWarning, match="training goes on in 2 worker processes"):
+    with pytest.warns(ScenarioWarning, match="training goes on in 2 processes"):
         found = p2pfrl.run(own, workers="auto")
     assert found.summary["workers"] == 2
     assert found.summary["digest"] == quick.summary["digest"]
@@ -312,6 +312,24 @@ def test_a_script_that_starts_itself_again_is_told_what_it_lacks(tmp_path):
     assert done.stdout == "1\n"
     assert 'needs `if __name__ == "__main__":` around what it runs' in done.stderr
     assert "this process alone" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [
+        ({}, 1000),
+        ({"cpu.max": "max 100000"}, 1000),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 1000),
+        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 1),
+    ],
+)
+def test_a_container_has_as_many_cores_as_its_share(files, most, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(1000), raising=False)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{content}\n")
+    assert workforce.cores(tmp_path) == most
 
 
 def test_short_chunks_and_single_agents_stay_here():
