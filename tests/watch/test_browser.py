@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import write_scenario
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
+
+from playwright import sync_api as playwright
+
+import p2pfrl
+from p2pfrl.watch.serve import listening, serve, url_of
+from p2pfrl.watch.sources import Local
 
 pytestmark = pytest.mark.slow
 VIEWS = [(scheme, width) for scheme in ("light", "dark") for width in (400, 1600)]
@@ -51,8 +59,8 @@ def live(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     )
     assert process.stderr is not None
     try:
-        found = re.search(r"watch: (http://\S+)", process.stderr.readline())
-        assert found is not None
+        lines = iter(process.stderr.readline, "")  # notes may come first
+        found = next(filter(None, (re.search(r"watch: (http://\S+)", line) for line in lines)))
         yield found[1], process
     finally:
         process.terminate()
@@ -135,3 +143,60 @@ def check(page: Any) -> None:
         for row in page.locator("#agents tbody tr").all_inner_texts()
     ]
     assert cells == sorted(cells)
+
+
+@contextmanager
+def page_of(folder: Path) -> Iterator[str]:
+    """Serve the page of a record; yield its address."""
+    over, listener = threading.Event(), listening(("127.0.0.1", 0))
+    more = {"is_local": True, "ended": over.wait}
+    serving = threading.Thread(target=serve, args=(Local(folder), listener, ""), kwargs=more)
+    url = url_of(listener, "")
+    serving.start()
+    try:
+        yield url
+    finally:
+        over.set()
+        serving.join(20.0)
+
+
+OPACITY_OF_EDGES = """(() => {
+  const c = document.getElementById('graph'), width = c.clientWidth, height = c.clientHeight;
+  const side = Math.min(width, height) - 32, ratio = devicePixelRatio, E = S.graph.edges;
+  const at = (v, all) => Math.round(ratio * ((all - side) / 2 + side * v));
+  const darkest = [];
+  for (let k = 0; k < E.length; k += 2) {
+    const x = (S.graph.x[E[k]] + S.graph.x[E[k + 1]]) / 2;
+    const y = (S.graph.y[E[k]] + S.graph.y[E[k + 1]]) / 2;
+    const d = c.getContext('2d').getImageData(at(x, width) - 1, at(y, height) - 1, 3, 3).data;
+    darkest.push(Math.max(...d.filter((_, i) => i % 4 === 3)));
+  }
+  return darkest.sort((a, b) => a - b)[Math.floor(darkest.length / 2)];
+})()"""
+"""The opacity, up to 255, of the darkest pixel in the middle of an edge; the median over edges."""
+
+
+def test_words_of_an_asynchronous_record_and_edges_of_a_torus(tmp_path: Path) -> None:
+    keys = {"compute.speed": [1.0, 1.0, 1.0, 0.2], "compute.seconds_per_env_step": "1ms"}
+    scenario = p2pfrl.load(write_scenario(tmp_path), {"schedule.kind": "asynchronous", **keys})
+    p2pfrl.run(scenario, out=tmp_path / "async")
+    torus = p2pfrl.load(write_scenario(tmp_path), {"topology.kind": "torus", "agents": 256})
+    p2pfrl.run(torus, out=tmp_path / "torus")
+    with chromium() as browser:
+        with page_of(tmp_path / "async") as url:
+            page = browser.new_page()
+            page.goto(url)
+            until(page, "!!S.run && !!S.agents && !!S.curves")
+            assert page.inner_text("#numbers dt >> nth=0") == "updates per agent"
+            heads = page.locator("#agents th").all_inner_texts()
+            assert heads[:3] == ["agent ▲", "updates", "lag"]
+            assert "updates per agent" in page.inner_text("#plot-consensus")
+            assert page.inner_text("#state") == "ended by rounds"
+            assert not page.is_visible("#link")
+        for scheme in ("light", "dark"):
+            with page_of(tmp_path / "torus") as url:
+                page = browser.new_page(color_scheme=scheme)
+                page.goto(url)
+                until(page, "!!S.graph && !!S.colors")
+                assert page.evaluate(OPACITY_OF_EDGES) > 80
+                assert "farthest from the average" in page.inner_text("#extremes")
