@@ -94,6 +94,14 @@ CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
                 {"kind": "restart", "at": 0.18432, "agents": ["coordinator"]},
             ),
         },
+        {
+            "agents": 2,
+            "rounds": 2,
+            "seed": 30155,
+            "compute": {"seconds_per_env_step": 0.002, "variation": {"kind": "exponential"}},
+            "schedule": {"kind": "synchronous", "deadline": 0.008},
+            "mixing": {"kind": "push_sum"},
+        },
         {"faults": ({"at": 1e-4, "kind": "crash", "agents": ["coordinator"]},)},
         {
             "mode": "central",
@@ -107,6 +115,7 @@ CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
         "own_updates_since_the_question",
         "after_its_end",
         "repeat",
+        "push_sum_skips",
         "no_coordinator",
         "opts_out",
     ),

@@ -15,7 +15,7 @@ from p2pfrl.consensus.mixing.base import Mixing
 from p2pfrl.core.actor import Body
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import Action, Mix, Send
+from p2pfrl.core.types import SKIP, Action, Mix, Send
 from p2pfrl.fuzz.checks.facts import is_plain, mixes_rounds
 from p2pfrl.fuzz.watch import Check
 
@@ -239,8 +239,9 @@ class Mass(Check):
 def _is_exchange(action: Action) -> bool:
     """Whether an exchange begins or ends.
 
-    None does where an agent has no receiver in the round, or sits the round out.
+    None does where an agent has no receiver in the round, sits the round out, or only says that it
+    skips it.
     """
     return (isinstance(action, Mix) and action.active) or (
-        isinstance(action, Send) and bool(action.to)
+        isinstance(action, Send) and bool(action.to) and action.kind != SKIP
     )
