@@ -76,6 +76,9 @@ def test_the_table_of_the_page_is_that_of_the_measured_file() -> None:
         ("microgrid_ring", "independent", "gossip", 9),
         ("microgrid_ring", "personal", "gossip", 10),
         ("glucose_ring", "gossip", "independent", 7),
+        ("networked_team", "gossip", "independent", 10),
+        ("networked_team", "independent", "central", 10),
+        ("stag_hunt", "independent", "gossip", 6),
     ],
 )
 def test_what_the_page_concludes_of_ten_seeds_is_in_the_file(
