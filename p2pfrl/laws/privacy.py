@@ -12,7 +12,7 @@ from p2pfrl.exchange.privacy.accountant import (
     epsilon_of_sampled,
     sigma_of,
 )
-from p2pfrl.laws.base import Figure, Law, near
+from p2pfrl.laws.base import Figure, Law, at_most, near
 from p2pfrl.laws.runs import FLAT, Table, play
 
 _EXACT = (
@@ -83,6 +83,42 @@ def _parts() -> Iterator[Figure]:
     yield near("its epsilon, sigma = 2", epsilon, run.summary["privacy"]["epsilon"], 1e-9)
 
 
+def _sampled() -> Iterator[Figure]:
+    """Releases of agents that take part by a coin of q = .2 each, sigma = 1.5, delta = 1e-3."""
+    q, sigma, delta, rounds, agents = 0.2, 1.5, 1e-3, 60, 40
+    grid = np.linspace(-20.0, 25.0, 200_001)
+    plain, moved = (np.exp(-np.square(grid - c) / (2 * sigma**2)) for c in (0.0, 1.0))
+    mixed = (1.0 - q) * plain + q * moved
+    claimed = math.exp(epsilon_of_sampled(sigma, q, 1, delta))
+    unit = float(grid[1] - grid[0]) / (sigma * math.sqrt(2.0 * math.pi))
+    for what, one, other in (("with", mixed, plain), ("without", plain, mixed)):
+        found = float(np.maximum(one - claimed * other, 0.0).sum()) * unit
+        yield at_most(f"delta at the epsilon of one release, {what} the agent", delta, found)
+    run = play(
+        agents,
+        rounds,
+        mode="central",
+        exchange={"payload": "delta"},
+        learner=_STILL,
+        coordinator={"participation": {"kind": "poisson", "probability": q}},
+        privacy={
+            "kind": "central_noise",
+            "clip": 0.5,
+            "noise_multiplier": sigma,
+            "delta": delta,
+            "sampled": q,
+        },
+    )
+    found = run.summary["privacy"]["epsilon"]
+    yield near("epsilon of 60 rounds", 4.6231, found, 1e-4)
+    whole = epsilon_of_gaussian(math.sqrt(rounds) / sigma, delta)
+    yield at_most("the same, as part of that without sampling", 0.2, found / whole)
+    before = play(agents, 1, mode="central", learner=_STILL)
+    noise = float((run.parameters[0] - before.parameters[0]).std())
+    expected = sigma * 0.5 / (q * agents) * math.sqrt(rounds)
+    yield near("noise of the model: sigma C sqrt(T) / (q n)", expected, noise, 0.03 * expected)
+
+
 def _agreement() -> Iterator[Figure]:
     run = play(
         16,
@@ -122,6 +158,12 @@ LAWS = (
         "parts of noise, sigma C / sqrt(k), are sigma C sqrt(n / k) in a secure sum of n, with the epsilon of sigma",
         "Kairouz, Liu, Steinke, ICML 2021, arXiv 2102.06387",
         _parts,
+    ),
+    Law(
+        "privacy_sampled",
+        "secret coins of agents make releases cheaper: epsilon is a bound, and noise is sigma C / (q n) in a model",
+        "Mironov, Talwar, Zhang, 2019, arXiv 1908.10530; McMahan et al., ICLR 2018, arXiv 1710.06963",
+        _sampled,
     ),
     Law(
         "privacy_gossip",
