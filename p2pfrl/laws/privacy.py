@@ -85,7 +85,8 @@ def _parts() -> Iterator[Figure]:
 
 def _sampled() -> Iterator[Figure]:
     """Releases of agents that take part by a coin of q = .2 each, sigma = 1.5, delta = 1e-3."""
-    q, sigma, delta, rounds, agents = 0.2, 1.5, 1e-3, 60, 40
+    q, sigma, delta, rounds, agents = 0.2, 1.5, 1e-3, 60, 20
+    still: Table = {**_STILL, "dimension": 5000}
     grid = np.linspace(-20.0, 25.0, 200_001)
     plain, moved = (np.exp(-np.square(grid - c) / (2 * sigma**2)) for c in (0.0, 1.0))
     mixed = (1.0 - q) * plain + q * moved
@@ -99,7 +100,7 @@ def _sampled() -> Iterator[Figure]:
         rounds,
         mode="central",
         exchange={"payload": "delta"},
-        learner=_STILL,
+        learner=still,
         coordinator={"participation": {"kind": "poisson", "probability": q}},
         privacy={
             "kind": "central_noise",
@@ -113,7 +114,7 @@ def _sampled() -> Iterator[Figure]:
     yield near("epsilon of 60 rounds", 4.6231, found, 1e-4)
     whole = epsilon_of_gaussian(math.sqrt(rounds) / sigma, delta)
     yield at_most("the same, as part of that without sampling", 0.2, found / whole)
-    before = play(agents, 1, mode="central", learner=_STILL)
+    before = play(agents, 1, mode="central", learner=still)
     noise = float((run.parameters[0] - before.parameters[0]).std())
     expected = sigma * 0.5 / (q * agents) * math.sqrt(rounds)
     yield near("noise of the model: sigma C sqrt(T) / (q n)", expected, noise, 0.03 * expected)
