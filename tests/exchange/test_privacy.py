@@ -381,6 +381,9 @@ def test_what_one_observer_learns_is_what_a_test_of_its_view_can_tell():
     expected = np.sqrt(min(np.abs(block).sum(), 2 * np.linalg.eigvalsh(block)[-1])) / 1.5
     assert pairwise_mu(matrix, 0, 2, 1.5)[2] == pytest.approx(expected)
     assert pairwise_mu(matrix, 0, 1, 1.5) == pytest.approx([0.0, 1 / 1.5, 0.0])
+    assert pairwise_mu(np.eye(3), 0, 2, 1.5).tolist() == [0.0] * 3, (
+        "who hears nobody learns nothing"
+    )
 
 
 def test_epsilon_is_finite_for_any_noise():

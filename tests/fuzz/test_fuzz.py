@@ -20,7 +20,7 @@ from p2pfrl.fuzz.campaign import TABLE, Runner, campaign
 from p2pfrl.fuzz.cases import Base, case
 from p2pfrl.fuzz.checks import CHECKS
 from p2pfrl.fuzz.execute import FAILED as BAD
-from p2pfrl.fuzz.execute import PASSED, execute
+from p2pfrl.fuzz.execute import PASSED, STOPPED, execute
 from p2pfrl.fuzz.shrink import shrink
 from p2pfrl.laws.runs import text
 from p2pfrl.learning.trainer import Trainer
@@ -66,6 +66,7 @@ PAIRWISE = {"mixing": {"kind": "pairwise"}, "schedule": {"kind": "asynchronous"}
 MATCHED = {"topology": {"kind": "random_matchings"}, "mixing": {"kind": "push_sum"}}
 UNWEIGHTED = {"kind": "asynchronous", "staleness": {"kind": "constant"}}
 SLOW = {"seconds_per_env_step": 0.01}
+SHARES = {"kind": "secret_shares"}
 CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
 
 
@@ -108,6 +109,8 @@ CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
             "faults": ({"at": 1e-4, "kind": "opt_out", "agents": [1]},),
             "coordinator": {"participation": {"kind": "poisson", "probability": 0.3}},
         },
+        {"mode": "central", "seed": 3366, "network": {"loss": 0.4}, "secure": SHARES},
+        {"agents": 2, "seed": 3751, "network": {"duplicate": 0.2}, **PAIRWISE},
     ],
     ids=(
         "odd_matchings",
@@ -118,10 +121,23 @@ CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
         "push_sum_skips",
         "no_coordinator",
         "opts_out",
+        "lost_phase",
+        "copies_of_answers",
     ),
 )
 def test_what_ten_thousand_seeds_found_holds(tables: dict[str, Any]) -> None:
     assert run(**tables) == ""
+
+
+def test_who_waits_in_vain_for_updates_of_any_length_is_stopped_and_not_failed() -> None:
+    tables: dict[str, Any] = {
+        "schedule": {"kind": "synchronous", "deadline": 1e-6},
+        "compressor": {"kind": "difference"},
+        "compute": {"seconds_per_env_step": 0.01, "speed": {"kind": "cycle", "list": [1.0, 9.0]}},
+    }
+    assert execute(loads(text(3, 6, **tables))).state == BAD
+    tables["compute"]["variation"] = {"kind": "exponential"}
+    assert execute(loads(text(3, 6, **tables))).state == STOPPED
 
 
 GONE = {"at": 1e-4, "kind": "crash", "agents": ["coordinator"]}

@@ -168,7 +168,7 @@ class Client(Stateful):
         One that it had before is a repetition: the coordinator waits for the answer.
         """
         if self._retag and round == self._round:
-            return self._repeat()
+            return self._missing_again()
         is_last = self._rounds is not None and round >= self._rounds
         if is_last or not self._retag:
             self._asks += 1
@@ -176,6 +176,10 @@ class Client(Stateful):
                 self._over = True
                 return () if self._updates_left else (Finish("unreachable"),)
         return (Send(self._to, round, SKIP),)
+
+    def _missing_again(self) -> Sequence[Action]:
+        """Answer a repetition that was lost."""
+        return self._repeat()
 
     def _repeat(self) -> Sequence[Action]:
         """Send the answer of this round again, if there is one yet."""

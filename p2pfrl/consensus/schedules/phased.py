@@ -109,6 +109,11 @@ class PhasedClient(Client):
         return actions
 
     @override
+    def _missing_again(self) -> Sequence[Action]:
+        """Say that the message of a phase was lost: the agent is out of the round."""
+        return (Send(self._to, self._round, SKIP),)
+
+    @override
     def _begin(self, now: int) -> list[Action]:
         actions = super()._begin(now)
         if not any(isinstance(action, Train) for action in actions):

@@ -37,6 +37,8 @@ def pairwise_mu(
     """
     n = len(matrix)
     heard = [w for w in range(n) if w != observer and matrix[observer, w]]
+    if not heard:
+        return np.zeros(n)
     others = [u for u in range(n) if u != observer]
     powers = [np.eye(n)]
     for _ in range(releases - 1):

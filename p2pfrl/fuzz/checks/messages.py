@@ -273,7 +273,9 @@ class Members(Check):
             self.fail(f"{sender} sent a message after it was gone")
         if strangers := [i for i in to if i not in self._known[sender] or i == sender]:
             self.fail(f"{sender} sent to {strangers}, which are no neighbors")
-        self._sent[sender, self.lives[sender], frame.sequence] = self.world.loop.now
+        # An answer may be sent again as it was: a copy of the first may arrive after the second.
+        place = sender, self.lives[sender], frame.sequence
+        self._sent.setdefault(place, self.world.loop.now)
 
     @override
     def after(self, body: Body, action: Action) -> None:
