@@ -111,6 +111,33 @@ CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
         },
         {"mode": "central", "seed": 3366, "network": {"loss": 0.4}, "secure": SHARES},
         {"agents": 2, "seed": 3751, "network": {"duplicate": 0.2}, **PAIRWISE},
+        {
+            "agents": 3,
+            "rounds": 3,
+            "seed": 4579,
+            "mode": "central",
+            "learner": {
+                "dimension": 3,
+                "lr": 0.03,
+                "initial_spread": 1.0,
+                "noise": 0.1,
+                "steps": 2,
+            },
+            "topology": {"kind": "ring"},
+            "compute": {
+                "seconds_per_env_step": 0.002,
+                "speed": {"kind": "cycle", "list": [1.0, 2.0, 5.0]},
+            },
+            "schedule": {"kind": "synchronous", "deadline": 0.008},
+            "network": {
+                "latency": 0.0,
+                "jitter": 0.003,
+                "loss": {"kind": "burst", "good_to_bad": 0.2, "bad_to_good": 0.5},
+                "duplicate": 0.2,
+                "peer_timeout": 0.02,
+            },
+            "coordinator": {"standbys": 2},
+        },
     ],
     ids=(
         "odd_matchings",
@@ -123,6 +150,7 @@ CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
         "opts_out",
         "lost_phase",
         "copies_of_answers",
+        "skip_of_who_knows_no_term",
     ),
 )
 def test_what_ten_thousand_seeds_found_holds(tables: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from learner_worlds import CONTINUOUS, DISCRETE, stack
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.laws.memory import Corridor
 from p2pfrl.laws.runs import play, text
-from p2pfrl.learning.descent import _in_order
+from p2pfrl.learning.descent import in_order
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Batch
 from p2pfrl.learning.learners.ppo import PPO
@@ -104,7 +104,7 @@ def test_learning_sees_the_memory_that_acting_had() -> None:
 
 def test_minibatches_have_all_steps_of_some_instances_in_order() -> None:
     order = np.array([[2, 0, 3, 1]])
-    assert _in_order(order, 3, 2).tolist() == [[2, 0, 6, 4, 10, 8, 3, 1, 7, 5, 11, 9]]
+    assert in_order(order, 3, 2).tolist() == [[2, 0, 6, 4, 10, 8, 3, 1, 7, 5, 11, 9]]
 
 
 @pytest.mark.parametrize("learner", [PPO, A2C])

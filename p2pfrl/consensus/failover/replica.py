@@ -21,6 +21,7 @@ from p2pfrl.core.state import State, decode, encode
 from p2pfrl.core.types import (
     NOTICES,
     OVER,
+    SKIP,
     STORED,
     VACANT,
     Action,
@@ -239,7 +240,9 @@ class Replica(Fenced):
             yield from self._notice(message, now)
         elif message.epoch > self.voter.epoch:
             yield from self._do(self.voter.observe(message.epoch, now), now)
-        elif message.epoch < self._term or self.voter.role != IN_OFFICE:
+        elif self.voter.role != IN_OFFICE or (message.epoch < self._term and message.kind != SKIP):
+            # A skip may be of an agent that lost the first message of this term, and does not know
+            # of it; nothing is in it that an earlier coordinator could have wrong.
             self._fenced += not event.again
         else:
             yield from self._pass(event, now)
