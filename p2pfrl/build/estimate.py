@@ -31,8 +31,8 @@ _AGENT, _VECTORS, _STATES, _COPIES = 12_000, 5.5, 2.0, 2.0
 """Bytes of an agent's objects; how many vectors of parameters it has, and rows of the learner's
 state (the trainer's and that of a result); copies of the problem's arrays while the record is
 saved."""
-_EDGE = 200
-"""Bytes of a directed edge: weight, and a message that is under way."""
+_EDGE, _SAVED_EDGE = 200, 700
+"""Bytes of a directed edge: weight and a message under way; and of that message in a checkpoint."""
 _ROW, _METRICS = 250, 4_000
 """Bytes in memory of a row of `agents.csv` and of `metrics.csv`."""
 _EVENT, _EVENTS = 29, 2**24
@@ -42,8 +42,8 @@ _ROW_TEXT, _METRICS_TEXT, _EDGE_TEXT, _INTERVAL_TEXT = 85, 220, 11, 29
 _INTERVALS, _SHOWN = 20_000, 32
 _SMALL, _REPORT, _REPORT_AGENT = 10_000, 650_000, 600
 """Bytes on disk of the small files; of report and figures; and of those per agent, at most."""
-_LONG = 60.0
-"""Seconds from which on a run writes checkpoints."""
+_LONG = 30.0
+"""Seconds of one core from which on a run may write checkpoints, which it does every minute."""
 _START, _START_TORCH, _DRAW = 0.9, 1.7, 2.8
 """CPU seconds of imports, of those of torch, and of figures and report."""
 _AGENT_ROUND, _MESSAGE, _BYTE = 80e-6, 14e-6, 0.6e-9
@@ -114,17 +114,6 @@ def estimate(
     rows = n * rounds
     events = _EVENT * (2 * rows + 2 * messages * rounds)
     agent = _AGENT + _VECTORS * vector + _STATES * state + problem + _COPIES * saved_problem
-    memory = (
-        _PROCESS
-        + _TORCH * torch
-        + _FIGURES * draws
-        + n * agent
-        + _EDGE * edges
-        + _ROW * rows
-        + _METRICS * rounds
-        + min(events, _EVENTS)
-        + min(n, _SAMPLES) * traits.min_steps * 100
-    )
     intervals = min(_INTERVALS, 3 * min(n, _SHOWN) * rounds)
     disk = (
         _SMALL
@@ -142,7 +131,20 @@ def estimate(
     )
     seconds = _START + _START_TORCH * torch + _DRAW * draws + work
     seconds *= (factor or slower)()
-    saved = 2 * n * (2 * vector + state) if seconds > _LONG else 0
+    every = scenario.checkpoint.every
+    is_saved = rounds >= every if isinstance(every, int) else seconds > _LONG
+    saved = 2 * n * (2 * vector + state) * is_saved
+    memory = (
+        _PROCESS
+        + _TORCH * torch
+        + _FIGURES * draws
+        + n * agent
+        + (_EDGE + _SAVED_EDGE * is_saved) * edges
+        + _ROW * rows
+        + _METRICS * rounds
+        + min(events, _EVENTS)
+        + min(n, _SAMPLES) * traits.min_steps * 100
+    )
     return Estimate(round(memory), round(disk), round(disk + events + saved), seconds)
 
 

@@ -95,6 +95,16 @@ def test_needs_grow_with_agents_rounds_and_edges():
     assert needs(base).memory - few.memory == 65_000_000
 
 
+def test_checkpoints_of_long_runs_count():
+    short, long = (needs(loads(_complete(_GOSSIP), {"stop.rounds": k})) for k in (2, 400))
+    of_edges = 700 * 256 * 255
+    assert long.memory - short.memory > of_edges
+    never = {"stop.rounds": 400, "checkpoint.every": 1000}
+    assert needs(loads(_complete(_GOSSIP), never)).memory < long.memory - of_edges / 2
+    often = {"stop.rounds": 2, "checkpoint.every": 1}
+    assert needs(loads(_complete(_GOSSIP), often)).memory > short.memory + of_edges / 2
+
+
 def test_rounds_follow_from_steps_and_from_virtual_time():
     rounds = needs(loads(_PPO))
     steps = needs(loads(_PPO.replace("{rounds = 3}", "{env_steps = 98304}")))
