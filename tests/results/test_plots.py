@@ -23,7 +23,7 @@ from p2pfrl.results.plots.consensus import prediction, with_start
 from p2pfrl.results.plots.graph import _opacity, _warm, layout, network
 from p2pfrl.results.plots.style import style
 from p2pfrl.results.plots.timeline import window
-from p2pfrl.results.record import Interval, Record, save
+from p2pfrl.results.record import UPDATES, Interval, Record, save
 
 MANY = {"graph", "agents", "staleness", "timeline"}
 
@@ -344,6 +344,16 @@ def test_where_groups_have_different_faults_their_labels_are_beside_them() -> No
     assert drawing is not None
     texts = {text.get_text() for text in drawing.figure.axes[0].texts}
     assert {"gossip: crash", "gossip: partition"} <= texts
+
+
+def test_a_round_of_an_asynchronous_run_is_called_updates_per_agent() -> None:
+    run = record(4, rounds=8)
+    other = replace(run, agents=run.agents | {UPDATES: run.agents["round"]})
+    for runs, label in (([other], "updates per agent"), ([run], "round")):
+        for name in ("return", "consensus", "agents"):
+            drawing = FIGURES[name].draw(group(runs))
+            assert drawing is not None
+            assert drawing.figure.axes[0].get_xlabel() == label
 
 
 def test_what_changes_by_rounding_alone_is_a_flat_line() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2pfrl.results.groups import Group
-from p2pfrl.results.numbers import scale
 from p2pfrl.results.plots.style import (
     DASHES,
     FAULTS,
@@ -138,7 +137,7 @@ def problem(groups: Sequence[Group]) -> Drawing | None:
             middle = float(values.mean())
             room = 0.05 * abs(middle) or 1.0
             panel.set_ylim(middle - room, middle + room)
-        horizontal(panel, "round", scale("round", 1.0))
+        horizontal(panel, "round", unit_of(groups, "round"))
         panel.set_ylabel(label)
         label_ends(panel, ends)
     if len(groups) > 1:

@@ -70,7 +70,7 @@ def agents_by_rounds(groups: Sequence[Group]) -> Drawing | None:
             extent=(rounds[0], rounds[1], -0.5, n - 0.5),
         )
         panel.grid(visible=False)
-        panel.set_xlabel("round")
+        panel.set_xlabel(unit_of(groups[:1], "round").label)
         panel.xaxis.set_major_locator(whole_numbers())
         panel.set_ylabel("agent")
         panel.set_title(title)

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -31,6 +31,7 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.results.faults import faults
 from p2pfrl.results.groups import Curve, Group
 from p2pfrl.results.numbers import Scale, drawable, scale
+from p2pfrl.results.record import UPDATES
 from p2pfrl.results.statistics import MIN_SEEDS
 
 if TYPE_CHECKING:
@@ -221,10 +222,19 @@ def panels(
 
 
 def unit_of(groups: Sequence[Group], column: str) -> Scale:
-    """Return the unit of a horizontal axis, the same in all figures of the same groups."""
+    """Return the unit of a horizontal axis, the same in all figures of the same groups.
+
+    A round of an asynchronous run is as many updates as there are agents, and is called so.
+    """
     values = [drawable(r.metrics[column]) for g in groups for r in g.records if column in r.metrics]
     largest = max((float(v[np.isfinite(v)].max(initial=0.0)) for v in values), default=0.0)
-    return scale(column, largest or 1.0)
+    unit = scale(column, largest or 1.0)
+    if column != "round":
+        return unit
+    counts = {UPDATES in record.agents for g in groups for record in g.records}
+    if counts == {True}:
+        return replace(unit, label="updates per agent")
+    return replace(unit, label="round (or updates per agent)") if True in counts else unit
 
 
 def vertical(axes: Sequence[Axes], text: str) -> None:
