@@ -41,6 +41,9 @@ TRUNK = (
     QUADRATIC.replace('"quadratic"', '"ppo"\nshared_trunk = true')
     + '[environment]\nid = "CartPole-v1"\n'
 )
+EPISODES = (
+    TRUNK.replace('"ppo"\nshared_trunk = true', '"reinforce"\nepisodes = 16') + "instances = 1\n"
+)
 
 
 def problems(text: str | bytes, **overrides: object) -> tuple[str, ...]:
@@ -274,6 +277,8 @@ def test_every_recipe_makes_a_scenario(tmp_path):
         fits = (
             TABULAR
             if "[learner]" in text
+            else EPISODES
+            if "scsg" in text
             else TRUNK
             if "trunk" in text or "ubar" in text
             else QUADRATIC
