@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from typing_extensions import override
 
 from p2pfrl.consensus.mixing.base import Mixing, Weights
@@ -223,9 +224,10 @@ class Agent(Stateful):
         self._begin_round(0, start, no_extra, ended=None)
         self._mixing_state = state = rules.mixing.init(start)
         returned(state is not None, state, "a state", rules.mixing, "init", id)
-        # Only its length matters: the compressor sizes its memory by it.
+        # Only its length matters: the compressor sizes its memory by it. Some payloads are longer.
         like_all = rules.mixing.payload(self._turn(0, UPDATE), self._mixing_state, id)
-        self._outbox.begin(start, like_all)
+        more = (rules.payload.size(len(start), None) or len(start)) - len(start)
+        self._outbox.begin(start, np.pad(like_all, (0, more)) if more > 0 else like_all)
 
     @override
     def save(self) -> State:

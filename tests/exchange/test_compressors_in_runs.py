@@ -100,3 +100,17 @@ def test_changes_below_the_fixed_grid_are_lost_unless_they_are_kept_or_rounded_a
     plain = play(4, 40, **tables)
     saved = plain.metrics["bytes_sent"][-1] - lost.metrics["bytes_sent"][-1]
     assert saved > 0.95 * 4 * 40 * 40 * 8  # a message of zeros is one byte instead of 40 numbers
+
+
+def test_errors_are_kept_of_payloads_that_are_longer_than_the_parameters():
+    tables = {
+        "mode": "central",
+        "learner": {"kind": "tabular_q"},
+        "environment": {"id": "gridworld"},
+        "exchange": {"payload": "table"},
+    }
+    exact = {"kind": "error_feedback", "compressor": {"kind": "topk", "fraction": 1.0}}
+    plain, kept = play(3, 4, **tables), play(3, 4, compressor=exact, **tables)
+    assert np.array_equal(plain.parameters, kept.parameters)
+    few = {"kind": "error_feedback", "compressor": {"kind": "topk", "fraction": 0.2}}
+    assert not np.array_equal(plain.parameters, play(3, 4, compressor=few, **tables).parameters)
