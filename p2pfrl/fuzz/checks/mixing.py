@@ -170,7 +170,10 @@ class Mixed(Check):
 class Mass(Check):
     """Push-sum loses no mass: what agents have, and what is given and not yet had, is constant."""
 
-    says = "sum of w, at agents and on its way, is n, and x moves only by training"
+    says = (
+        "sum of w, at agents and on its way, is n, x moves only by training, and a message has the sum "
+        "that its sender has given"
+    )
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -178,6 +181,7 @@ class Mass(Check):
         self._last: dict[int, Vector] = {}
         self._trained: Vector | float = 0.0
         self._first: Vector | None = None
+        self._given: dict[tuple[int, int, int], Vector] = {}
 
     @override
     def applies(self) -> bool:
@@ -214,7 +218,15 @@ class Mass(Check):
             return
         state = body.save()["_mixing_state"]
         self._states[body.id] = state[0], state[1], state[2]
+        if isinstance(action, Send):
+            for to in action.to:
+                if to in state[1]:
+                    self._given.setdefault((body.id, to, action.round), state[1][to])
         if isinstance(action, Mix):
+            for message in action.received:
+                given = self._given.get((message.sender, body.id, message.round))
+                if given is not None and not np.array_equal(message.payload, given):
+                    self.fail(f"{message.sender} gave {body.id} another sum than it sent")
             self._last[body.id] = self.vector(body.id)
             if state[0][-1] <= 0.0:
                 self.fail(f"agent {body.id} has the weight {state[0][-1]}")
