@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.wording import show
 from p2pfrl.experiment.comparison import Comparison
 from p2pfrl.experiment.equal import equal_members
 from p2pfrl.experiment.jobs import (
@@ -28,7 +29,7 @@ from p2pfrl.experiment.jobs import (
     run_all,
 )
 from p2pfrl.experiment.measures import Cell, Rows, score_of, tabulate
-from p2pfrl.experiment.members import SEEDS, Member, members
+from p2pfrl.experiment.members import SEEDS, Member, checked_seeds, members
 from p2pfrl.results.aggregates import Outcomes, Standing, normalized, standings
 from p2pfrl.results.directory import new_series, reserved_for_series
 from p2pfrl.results.files import read_bytes, refusing, write_bytes
@@ -88,14 +89,16 @@ def compare(
         P2PFRLError: every run has failed.
         ScenarioError: no member is valid, or two members are the same.
     """
-    if not len(seeds) or len(set(seeds)) != len(seeds):
-        raise ScenarioError([f"seeds: expected different seeds, at least one, got {[*seeds]}"])
+    seeds = checked_seeds(seeds)
+    if not isinstance(scenario, str | Path | Sequence):
+        raise ScenarioError(
+            [f"scenario: expected a file, a name, or a list of them, got {show(scenario)}"]
+        )
     files = [scenario] if isinstance(scenario, str | Path) else [*scenario]
     some = [recipes] if isinstance(recipes, str) else [*recipes]
     if modes is None:
         modes = () if some or settings or len(files) > 1 else MODES
     found = members(files, [modes] if isinstance(modes, str) else modes, some, settings, overrides)
-    seeds = [int(seed) for seed in seeds]
     if out is None:
         out = new_series(Path(files[0]).stem if len(files) == 1 else "several", "compare")
     folder = Path(out)

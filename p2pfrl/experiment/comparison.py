@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from p2pfrl.results.statistics import MIN_SEEDS, Estimate, estimate
 from p2pfrl.results.tables import ForTerminal, encode_latex, standings_table
 
 _AGAINST = (
-    "Differences on the same seeds, the number of seeds on which the other does better (ties count half), and the "
+    "Means of the differences on the same seeds (of interquartile means over runs, the interquartile mean of these "
+    "differences), the number of seeds on which the other does better (ties count half), and the "
     "two-sided p-value of the exact Wilcoxon signed-rank test, not corrected for the number of rows."
 )
 _LEFT_OUT = "These have failed, and no number here knows of them."
@@ -187,12 +188,12 @@ class Comparison:
         facts = tuple((label, fact) for label, found in self.differences.items() for fact in found)
         one = f"{seeds} paired seed{'s' if seeds > 1 else ''}"
         caption = (
-            f"Means over {one} [95% confidence, Student's t]."
+            f"Means over {one} [95% confidence, Student's t; of interquartile means over runs, Tukey and McLaughlin's]."
             if seeds >= MIN_SEEDS
             else f"Means over {one}. {_FEW}"
         )
         found = [
-            Table("Failed runs", _LEFT_OUT, ("run", "error"), self.failed),
+            Table("Failed runs", _LEFT_OUT, ("run", "error"), _by_member(self.failed)),
             *equal_table(self.equal),
             *notes_table(self.notes, self.members),
         ]
@@ -218,6 +219,18 @@ class Comparison:
     def to_rich(self) -> ForTerminal:
         """Return the tables for a terminal."""
         return ForTerminal(self.tables())
+
+
+def _by_member(failed: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return runs of one member that failed for one reason as one row.
+
+    >>> _by_member([("a-s0", "no"), ("a-s1", "no"), ("b-s0", "no")])
+    (('a-s0, a-s1', 'no'), ('b-s0', 'no'))
+    """
+    rows: dict[tuple[str, str], list[str]] = {}
+    for run, error in failed:
+        rows.setdefault((run.rpartition("-s")[0], error), []).append(run)
+    return tuple((", ".join(runs), error) for (_, error), runs in rows.items())
 
 
 def _bootstrapped(one: Standing) -> dict[str, float]:

@@ -6,10 +6,12 @@ import itertools
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+
+import numpy as np
 
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.tables import leaves
@@ -106,6 +108,22 @@ def members(
     return tuple(found)
 
 
+def checked_seeds(seeds: Iterable[object]) -> list[int]:
+    """Return seeds as a list.
+
+    Raises:
+        ScenarioError: they are no list of different whole numbers.
+    """
+    is_list = isinstance(seeds, Iterable) and not isinstance(seeds, str | Mapping)
+    found = [*seeds] if is_list else []
+    are_whole = all(isinstance(s, int | np.integer) and not isinstance(s, bool) for s in found)
+    if not found or not are_whole or len({*found}) != len(found):
+        raise ScenarioError(
+            [f"seeds: expected different whole numbers, such as range(5), got {show(seeds)}"]
+        )
+    return [int(s) for s in found]  # type: ignore[call-overload]
+
+
 def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], ...]:
     """Return every combination of values; the last key varies fastest.
 
@@ -115,6 +133,13 @@ def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], .
     Raises:
         ScenarioError: the values of a key are no list, or none.
     """
+    if not hasattr(settings, "items"):
+        shown = show(settings)
+        raise ScenarioError(
+            [
+                f'settings: expected values by dotted key, such as {{"learner.lr": [0.1, 0.2]}}, got {shown}'
+            ]
+        )
     for key, values in settings.items():
         if isinstance(values, str | Mapping) or not hasattr(values, "__len__"):
             raise ScenarioError([f"settings: {key}: expected a list of values, got {values!r}"])

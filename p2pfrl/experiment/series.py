@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pfrl.core.errors import P2PFRLError, RecordError
+from p2pfrl.core.wording import show
 from p2pfrl.results.directory import left_out, read_note, runs_in
 from p2pfrl.results.export import Columns, table
 from p2pfrl.results.report import Table
@@ -113,5 +114,7 @@ def load_table(runs: str | Path | Sequence[str | Path], name: str = "rounds") ->
         RecordError: a run is missing or damaged.
         P2PFRLError: there is no such table, or no run.
     """
+    if not isinstance(runs, str | Path | Sequence):
+        raise P2PFRLError(f"runs: expected a directory or a list of them, got {show(runs)}")
     paths = [runs] if isinstance(runs, str | Path) else [*runs]
     return table(series_of([Path(path) for path in paths]).runs, name)

@@ -30,7 +30,7 @@ from p2pfrl.experiment.jobs import (
     run_all,
     slug,
 )
-from p2pfrl.experiment.members import SEEDS, grid, last_words
+from p2pfrl.experiment.members import SEEDS, checked_seeds, grid, last_words
 from p2pfrl.results.aggregates import Outcomes, standings
 from p2pfrl.results.directory import SUMMARY, new_series, reserved_for_series
 from p2pfrl.results.files import decode_csv, encode_rows, read_bytes, refusing, write_bytes
@@ -174,9 +174,7 @@ def sweep(
     """
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise P2PFRLError(f"--shard: expected i/n with i from 1 to n, got {shard[0]}/{shard[1]}")
-    if not len(seeds):
-        raise P2PFRLError("seeds: expected at least one seed, such as range(10)")
-    seeds = [int(seed) for seed in seeds]
+    seeds, _ = checked_seeds(seeds), grid(settings)
     folder = new_series(Path(scenario).stem, "sweep") if out is None else Path(out)
     planned = plan(str(scenario), settings, seeds, folder)
     if shard is not None:

@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2pfrl.core.errors import RecordError
+from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.core.types import OPTED_OUT
-from p2pfrl.results.directory import FIGURES, clear_figures, refuse_replacing
+from p2pfrl.results.directory import (
+    FIGURES,
+    Content,
+    clear_figures,
+    content_of,
+    refuse_replacing,
+)
 from p2pfrl.results.files import write_bytes
 from p2pfrl.results.groups import Group, final_rows, group, varied
 from p2pfrl.results.numbers import dig, duration, interval, number, size
@@ -67,6 +73,12 @@ def plot(
 
     records = load_all(directories)
     folder = Path(out) if out is not None else _beside(records) / FIGURES
+    if content_of(folder) in (Content.RECORD, Content.UNFINISHED):
+        raise ScenarioError(
+            [
+                f"--out {folder}: expected a directory of figures, got that of a run; give {folder / FIGURES}"
+            ]
+        )
     pictures = draw(group(records, labels), look or Look())
     home = folder.parent if folder.name == FIGURES else folder
     refuse_replacing(home, _files(pictures, folder))

@@ -147,3 +147,30 @@ def test_a_summary_that_is_not_whole_is_refused_in_words(
     path.write_text(json.dumps(whole))
     assert main(["show", str(tmp_path / "run")]) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", ["01", 0, [], [0.5], [True], [1, 1]])
+def test_seeds_are_different_whole_numbers(seeds: object, tmp_path: Path) -> None:
+    file = write_scenario(tmp_path)
+    for run in (
+        lambda: compare(file, seeds=seeds, out=tmp_path / "c", run=fake),  # type: ignore[arg-type]
+        lambda: sweep(file, {}, seeds, tmp_path / "s", run=fake),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ScenarioError, match="seeds: expected different whole numbers"):
+            run()
+
+
+def test_what_is_no_list_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="scenario: expected a file"):
+        compare(3, out=tmp_path / "c", run=fake)  # type: ignore[arg-type]
+    with pytest.raises(P2PFRLError, match="runs: expected a directory"):
+        p2pfrl.load_table(3)  # type: ignore[arg-type]
+    with pytest.raises(ScenarioError, match="settings: expected values by dotted key"):
+        sweep(write_scenario(tmp_path), ["agents=2"], run=fake)  # type: ignore[arg-type]
+
+
+def test_figures_are_not_drawn_into_a_run(tmp_path: Path) -> None:
+    save(record(2, rounds=2), tmp_path / "run")
+    before = (tmp_path / "run" / "agents.csv").read_bytes()
+    assert main(["plot", str(tmp_path / "run"), "--out", str(tmp_path / "run")]) == 2
+    assert (tmp_path / "run" / "agents.csv").read_bytes() == before

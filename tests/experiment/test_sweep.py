@@ -273,10 +273,11 @@ def test_a_bad_setting_is_refused_before_anything_runs(tmp_path: Path) -> None:
             write_scenario(tmp_path), {"learner.lr": [-2.0, -1.0]}, [0], tmp_path / "out", run=fake
         )
     assert executed(tmp_path / "out") == []
-    with pytest.raises(P2PFRLError, match="at least one seed"):
+    with pytest.raises(P2PFRLError, match="seeds: expected different whole numbers"):
         sweep(write_scenario(tmp_path), {}, [], tmp_path / "out", run=fake)
+    twice = {"learner.lr": [0.1, 0.1]}
     with pytest.raises(P2PFRLError, match="share a directory"):
-        sweep(write_scenario(tmp_path), {}, [1, 1], tmp_path / "out", run=fake)
+        sweep(write_scenario(tmp_path), twice, [1], tmp_path / "out", run=fake)
 
 
 def test_a_report_has_the_runs_of_the_last_table_and_names_the_others(
