@@ -82,7 +82,8 @@ def watch(
         print("Ctrl-C ends the page, and never the run", file=sys.stderr, flush=True)
     if not no_open:
         open_browser(place)
-    serve(source, listener, own, is_local=is_own, ended=sys.stdin.read if attached else None)
+    ended = sys.stdin.read if attached else None
+    serve(source, listener, own, is_local=is_own, is_fleeting=bool(url), ended=ended)
     return DONE
 
 

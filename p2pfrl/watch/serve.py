@@ -84,6 +84,7 @@ def serve(
     token: str,
     *,
     is_local: bool,
+    is_fleeting: bool = False,
     ended: Callable[[], object] | None = None,
 ) -> None:
     """Serve the page of a run until an interrupt.
@@ -93,6 +94,7 @@ def serve(
         listener: a listening socket, which is closed at the end.
         token: what browsers have to know; "" for none.
         is_local: whether only this machine can reach the page.
+        is_fleeting: whether the run is read also while nobody watches, to have its last state.
         ended: returns when the run beside it has ended; browsers and programs that follow the page
             then get its last state.
     """
@@ -109,7 +111,7 @@ def serve(
             yield
 
     async def run() -> None:
-        page = Page(source, token, is_local=is_local)
+        page = Page(source, token, is_local=is_local, is_fleeting=is_fleeting)
         config = uvicorn.Config(
             page,
             log_level="error",

@@ -32,6 +32,12 @@ Send = Callable[[Message], Awaitable[None]]
 
 PERIOD = 0.5
 """Seconds between two reads of a run that somebody watches."""
+UNWATCHED = 2.0
+"""Seconds between two reads of pages of other hosts while nobody watches.
+
+Those pages end with their runs. A page that ends waits 4 s for who asked in the last `_FOLLOWING`
+seconds, so that asking this often gets its last state.
+"""
 MOST_BROWSERS = 32
 PROGRAMS = ("parts",)
 """Sections for other pages (remote.py), which no browser shows."""
@@ -76,13 +82,23 @@ class Page:
         token: what a browser has to know; "" if none is needed.
         is_local: whether only this machine can reach the page. Requests for other host names are
             refused then: a foreign web page could use such a name to read it.
+        is_fleeting: whether the last state of the run can be read only while it ends: it is read
+            every `UNWATCHED` seconds then, also while nobody watches.
     """
 
-    def __init__(self, source: Source, token: str = "", *, is_local: bool = True) -> None:
+    def __init__(
+        self,
+        source: Source,
+        token: str = "",
+        *,
+        is_local: bool = True,
+        is_fleeting: bool = False,
+    ) -> None:
         self.board = Board()
         self._source = source
         self._token = token
         self._is_local = is_local
+        self._is_fleeting = is_fleeting
         self._browsers = 0
         self._followers: dict[str, tuple[float, bool]] = {}
         self._is_over = False
@@ -100,10 +116,16 @@ class Page:
             self.board.put(sections)
 
     async def follow(self) -> None:
-        """Read the run again and again while a browser watches it, until `close`."""
+        """Read the run again and again until `close`, while a browser watches it.
+
+        One that is fleeting is read, more rarely, also while none does.
+        """
+        last = time.monotonic()
         while not self._is_over:
-            if self._browsers:
+            is_due = self._is_fleeting and time.monotonic() - last >= UNWATCHED
+            if self._browsers or is_due:
                 await self.refresh()
+                last = time.monotonic()
             await asyncio.sleep(PERIOD)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,15 @@ from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.parameters import Layout, Tensor
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
-from p2pfrl.deploy.journal import Journal
+from p2pfrl.deploy.journal import MAGIC, Journal
 from p2pfrl.deploy.process import _MOST_PREDICTED, NETWORK
 from p2pfrl.deploy.status import Status, waiting_status
 from p2pfrl.deploy.status import row_of as statuses_row
 from p2pfrl.results.formats import graph_to_json
 from p2pfrl.scenario.render import resolved
+from p2pfrl.watch import journals as reading
 from p2pfrl.watch import serve as serving
+from p2pfrl.watch import server
 from p2pfrl.watch.deployed import Deployed
 from p2pfrl.watch.remote import Pages, Remote, pages
 from p2pfrl.watch.sources import Local, source_of
@@ -186,6 +188,60 @@ def test_curves_come_from_the_journals_as_far_as_all_have_written(tmp_path: Path
     assert found["columns"]["consensus_distance"][2:] == [0.5] * 3
 
 
+class SlowClock:
+    """A clock that goes on with each look, as a disk does that gives 50 entries a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.02
+        return self.now
+
+
+@pytest.mark.parametrize("most", [24, 4096])
+@pytest.mark.parametrize("gone", [(), (0, 1), (2, 3), (0, 1, 2, 3)])
+def test_journals_that_take_long_to_read_make_each_row_once_and_of_all_agents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: tuple[int, ...], most: int
+) -> None:
+    monkeypatch.setattr(reading, "_MOST_WAITING", most)
+    paths = [tmp_path / name / "journal.bin" for name in ("0-1", "2-3")]
+    for path, own, rounds in zip(paths, ((0, 1), (2, 3)), (60, 40), strict=True):
+        path.parent.mkdir()
+        write_journal(path.parent, own, rounds)
+    journals = reading.Journals(paths, range(4), "float64", SlowClock())
+    calls = [journals.read(gone) for _ in range(20)]
+    rows = [row[:3] for call in calls for row in call]
+    assert sum(map(bool, calls)) > 1
+    last = 60 if 3 in gone else 40  # the others wait for those that ended after 40 rounds
+    means = [1.5] * 40 + [0.5] * (last - 40)
+    assert rows == [[float(r), float(r), mean] for r, mean in enumerate(means, 1)]
+
+
+def test_rows_do_not_wait_for_an_agent_that_never_began(tmp_path: Path) -> None:
+    for name in ("0-1", "2-3"):
+        (tmp_path / name).mkdir()
+    write_journal(tmp_path / "0-1", (0, 1), 40)
+    (tmp_path / "2-3" / "journal.bin").touch()
+    paths = [tmp_path / name / "journal.bin" for name in ("2-3", "0-1", "none")]
+    journals = reading.Journals(paths, range(4), "float64", SlowClock())
+    rows = [row[0] for _ in range(5) for row in journals.read(range(4))]
+    assert rows == [float(round) for round in range(1, 41)]
+
+
+def test_rounds_that_a_process_tells_again_after_a_restart_make_no_second_row(
+    tmp_path: Path,
+) -> None:
+    write_journal(tmp_path, (0, 1), 5)
+    path = tmp_path / "journal.bin"
+    journals = reading.Journals([path], range(2), "float64")
+    assert [row[0] for row in journals.read(range(2))] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    path.rename(tmp_path / "before")
+    write_journal(tmp_path, (0, 1), 7)
+    path.write_bytes((tmp_path / "before").read_bytes() + path.read_bytes()[len(MAGIC) :])
+    assert [row[0] for row in journals.read(range(2))] == [6.0, 7.0]
+
+
 def test_one_process_alone_shows_what_it_has_heard_of_the_others(tmp_path: Path) -> None:
     folders = deployment(tmp_path)
     found = source_of([folders[0]]).read()
@@ -261,6 +317,48 @@ def test_what_follows_a_page_gets_the_last_state_of_a_run_that_ends(tmp_path: Pa
     last = alone.read()
     assert (last["run"]["state"], last["problem"]) == ("ended by rounds", "")
     assert last["notes"][-1].startswith("The page of this run has ended")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_page_of_pages_has_their_last_state_though_no_browser_was_open_at_their_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(server, "PERIOD", 0.02)
+    monkeypatch.setattr(server, "UNWATCHED", 0.04)
+    folders = deployment(tmp_path)[:number]
+    given: dict[str, Any] = {}
+
+    def note(source: server.Source, listener: socket.socket, token: str, **more: Any) -> None:
+        listener.close()
+        given.update(more, source=source)
+
+    async def follow(locks: ExitStack, over: threading.Event) -> server.Page:
+        page = server.Page(given["source"], is_fleeting=given["is_fleeting"])
+        following = asyncio.create_task(page.follow())
+        async with asyncio.timeout(20.0):
+            while not page.board.version:  # it has read once, and so follows the pages
+                await asyncio.sleep(0.01)
+            locks.close()
+            for folder in folders:
+                end(folder)
+            over.set()
+            while "ended by rounds" not in page.board.since(0):
+                await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.wait([following])
+        return page
+
+    with served(folders, "") as (urls, over), ExitStack() as locks:
+        for folder in folders:
+            locks.enter_context(running(folder))
+        with monkeypatch.context() as patch:
+            patch.setattr(serving, "serve", note)
+            words = [word for url in urls for word in ("--url", url)]
+            assert main(["watch", *words, "--no-open"]) == 0
+        page = asyncio.run(follow(locks, over))
+    asyncio.run(page.refresh())  # for a browser that is opened now
+    found = json.loads(page.board.since(0))
+    assert (found["run"]["state"], found["problem"]) == ("ended by rounds", "")
 
 
 def end(folder: Path) -> None:

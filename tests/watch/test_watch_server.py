@@ -176,6 +176,24 @@ def test_nothing_is_read_while_nobody_watches() -> None:
         assert asyncio.run(run()) == 0
 
 
+def test_pages_that_end_with_their_runs_are_read_while_nobody_watches() -> None:
+    async def run() -> int:
+        source = Count()
+        page = Page(source, is_fleeting=True)
+        following = asyncio.create_task(page.follow())
+        async with asyncio.timeout(5.0):
+            while source.reads < 3:
+                await asyncio.sleep(0.002)
+        following.cancel()
+        return source.reads
+
+    assert server.UNWATCHED + server.PERIOD < serving._HANDING_OVER < server._FOLLOWING
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "PERIOD", 0.002)
+        patch.setattr(server, "UNWATCHED", 0.004)
+        assert asyncio.run(run()) >= 3
+
+
 def test_a_browser_that_never_reads_is_dropped_and_the_others_go_on() -> None:
     async def run() -> list[dict[str, Any]]:
         page = Page(Count())
