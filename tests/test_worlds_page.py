@@ -79,6 +79,8 @@ def test_the_table_of_the_page_is_that_of_the_measured_file() -> None:
         ("networked_team", "gossip", "independent", 10),
         ("networked_team", "independent", "central", 10),
         ("stag_hunt", "independent", "gossip", 6),
+        ("fleet_regions", "gossip", "independent", 9),
+        ("fleet_regions", "central", "independent", 10),
     ],
 )
 def test_what_the_page_concludes_of_ten_seeds_is_in_the_file(
@@ -87,6 +89,41 @@ def test_what_the_page_concludes_of_ten_seeds_is_in_the_file(
     rows = json.loads(FILE.read_text(encoding="utf-8"))["worlds"][world]
     pairs = list(zip(rows[more], rows[less], strict=True))
     assert (len(pairs), sum(a["own"] > b["own"] for a, b in pairs)) == (10, count)
+
+
+@pytest.mark.parametrize(
+    ("world", "better", "worse"),
+    [
+        ("warehouse_torus", [], ["one_way"]),
+        ("signal_grid_torus", ["webster", "max_pressure", "longest_queue"], ["progression"]),
+        ("fleet_regions", [], ["keep_lane", "change_lanes"]),
+    ],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_what_the_page_says_beside_baselines_holds_on_every_seed(
+    world: str, better: list[str], worse: list[str], mode: str
+) -> None:
+    for run in json.loads(FILE.read_text(encoding="utf-8"))["worlds"][world][mode]:
+        assert all(run["own"] > run[name] for name in better)
+        assert all(run["own"] < run[name] for name in worse)
+
+
+def test_federated_vehicles_are_better_than_first_come_first_served_on_every_seed() -> None:
+    rows = json.loads(FILE.read_text(encoding="utf-8"))["worlds"]["junction_torus"]
+    for mode, better in (("gossip", True), ("central", True), ("independent", False)):
+        assert all((run["own"] > run["first_come_first_served"]) is better for run in rows[mode])
+
+
+@pytest.mark.parametrize("mode", ["gossip", "central"])
+@pytest.mark.parametrize("world", ["junction_torus", "warehouse_torus"])
+@pytest.mark.parametrize("key", ["own", "worst"])
+def test_federation_pays_on_every_seed_of_two_shared_worlds(
+    world: str, mode: str, key: str
+) -> None:
+    rows = json.loads(FILE.read_text(encoding="utf-8"))["worlds"][world]
+    pairs = list(zip(rows[mode], rows["independent"], strict=True))
+    assert len(pairs) >= 5
+    assert all(a[key] > b[key] for a, b in pairs)
 
 
 def test_the_announced_bolus_is_better_than_ppo_on_nine_of_ten_seeds() -> None:
