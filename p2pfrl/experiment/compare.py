@@ -114,6 +114,9 @@ def compare(
     }
     _refuse_twins(found, planned)
     with reserved_for_series(folder):
+        if (folder / "comparison.json").exists() and not resume and not overwrite:
+            fix = "--resume keeps runs that are complete, --overwrite runs all again"
+            raise ScenarioError([f"{folder}: expected no comparison, got one; {fix}"])
         finished = run_all(
             list(planned.values()),
             workers=jobs,

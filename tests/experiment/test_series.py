@@ -102,6 +102,15 @@ def test_the_table_has_the_aggregates_of_the_score(tmp_path: Path) -> None:
     assert float(ranked[1]["probability"]) == found.standings[1].improvement.mean
 
 
+def test_a_comparison_does_not_take_the_place_of_another(tmp_path: Path) -> None:
+    file = write_scenario(tmp_path)
+    compare(file, "gossip", [0], tmp_path / "c", run=fake)
+    with pytest.raises(ScenarioError, match="expected no comparison, got one; --resume keeps"):
+        compare(file, "central", [0], tmp_path / "c", run=fake)
+    found = compare(file, "central", [0], tmp_path / "c", run=fake, resume=True)
+    assert found.members == ("central",)
+
+
 def test_series_do_not_go_on_without_their_directory(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("compare", "sweep"):
         assert main([command, "consensus_ring.toml", "--resume"]) == 2

@@ -354,6 +354,8 @@ def test_a_round_of_an_asynchronous_run_is_called_updates_per_agent() -> None:
             drawing = FIGURES[name].draw(group(runs))
             assert drawing is not None
             assert drawing.figure.axes[0].get_xlabel() == label
+            words = ("against rounds", "at the end of a round", "column per round")
+            assert any(word in drawing.caption for word in words) == (label == "round")
 
 
 def test_what_changes_by_rounding_alone_is_a_flat_line() -> None:

@@ -27,6 +27,7 @@ from p2pfrl.results.plots.style import (
     mark_faults,
     over_seeds,
     panels,
+    rounds_in_words,
     unit_of,
     vertical,
 )
@@ -266,8 +267,10 @@ def _agreed(axes: Axes, groups: Sequence[Group], column: str, unit: Scale) -> No
 
 
 def _caption(groups: Sequence[Group], *, predicted: bool) -> str:
+    has_rounds = rounds_in_words(groups) == "round"
+    when = "at the end of a round" if has_rounds else "after every n updates of all n agents"
     text = (
-        "Root mean square distance of the agents' parameters from their average at the end of a round, on a log "
+        f"Root mean square distance of the agents' parameters from their average {when}, on a log "
         "scale: a straight line is exponential agreement. "
     )
     if predicted and any(len(g.rates) > 1 for g in groups):

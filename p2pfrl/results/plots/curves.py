@@ -23,6 +23,7 @@ from p2pfrl.results.plots.style import (
     mark_faults,
     over_seeds,
     panels,
+    rounds_in_words,
     unit_of,
     vertical,
 )
@@ -157,7 +158,9 @@ _AGAINST = {
 
 def _caption(groups: Sequence[Group], columns: Sequence[str]) -> str:
     seeds = max(len(g.records) for g in groups)
-    against = " and against ".join(_AGAINST[column] for column in columns)
+    has_rounds = rounds_in_words(groups) == "round"
+    names = _AGAINST if has_rounds else {**_AGAINST, "round": "updates per agent"}
+    against = " and against ".join(names[column] for column in columns)
     text = (
         "Undiscounted return: the mean over agents of each one's last 20 training episodes, against "
         f"{against}. "

@@ -23,6 +23,7 @@ from p2pfrl.results.plots.style import (
     mark_faults,
     over_seeds,
     panels,
+    rounds_in_words,
     ticks_of,
     unit_of,
     whole_numbers,
@@ -110,7 +111,9 @@ def _cells(
 
 def _caption(group: Group, titles: Sequence[str], shape: tuple[int, ...]) -> str:
     record = group.first
-    text = "A row per agent and a column per round; white is where an agent has no value. "
+    has_rounds = rounds_in_words([group]) == "round"
+    what = "round" if has_rounds else "n updates of all n agents"
+    text = f"A row per agent and a column per {what}; white is where an agent has no value. "
     if any("return" in title for title in titles):
         text += "The return is the mean of its last 20 training episodes. "
     if any("disagreement" in title for title in titles):

@@ -231,10 +231,15 @@ def unit_of(groups: Sequence[Group], column: str) -> Scale:
     unit = scale(column, largest or 1.0)
     if column != "round":
         return unit
+    return replace(unit, label=rounds_in_words(groups))
+
+
+def rounds_in_words(groups: Sequence[Group]) -> str:
+    """Return what a round of the runs is called: updates per agent, if they are asynchronous."""
     counts = {UPDATES in record.agents for g in groups for record in g.records}
     if counts == {True}:
-        return replace(unit, label="updates per agent")
-    return replace(unit, label="round (or updates per agent)") if True in counts else unit
+        return "updates per agent"
+    return "round (or updates per agent)" if True in counts else "round"
 
 
 def vertical(axes: Sequence[Axes], text: str) -> None:
