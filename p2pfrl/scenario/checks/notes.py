@@ -93,12 +93,19 @@ def is_idle(note: str) -> bool:
     return "without effect" in note or "no effect" in note
 
 
+def missing() -> str | None:
+    """Return why there is no native engine; None if there is one."""
+    # Learners with networks need it, and no others.
+    from p2pfrl.learning.native.choice import missing as found
+
+    return found()
+
+
 def _engine(scenario: Scenario) -> Iterator[str]:
     """Yield a note where the native engine would compute, if there were one here."""
     may_be_native = any(getattr(make.learner, "policy", None) == "" for make in scenario.makes)
     if scenario.compute.engine != "auto" or not may_be_native:
         return
-    from p2pfrl.learning.native.choice import missing  # needed by learners with networks only
 
     if (why := missing()) is not None:
         yield f"compute.engine: torch computes; 'native' cannot be used here: {why}"
