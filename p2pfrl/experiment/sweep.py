@@ -9,7 +9,7 @@ import csv
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite, nan
@@ -174,7 +174,8 @@ def sweep(
     """
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise P2PFRLError(f"--shard: expected i/n with i from 1 to n, got {shard[0]}/{shard[1]}")
-    seeds, _ = checked_seeds(seeds), grid(settings)
+    seeds = checked_seeds(seeds)
+    grid(settings)  # it refuses what is none, before a directory is made
     folder = new_series(Path(scenario).stem, "sweep") if out is None else Path(out)
     planned = plan(str(scenario), settings, seeds, folder)
     if shard is not None:
@@ -188,7 +189,14 @@ def sweep(
         if progress is not None:
             progress(finished, total, result)
 
-    if shard is not None:
+    with nullcontext() if shard is not None else reserved_for_series(folder):
+        if shard is None:
+            refuse_used(runs, resume=resume, overwrite=overwrite)
+            if table.path.exists() and not resume and not overwrite:
+                fix = "--resume keeps runs that are complete, --overwrite runs all again"
+                raise ScenarioError(
+                    [f"{folder}: expected no sweep, got one with other runs; {fix}"]
+                )
         run_all(
             runs,
             workers=jobs,
@@ -198,25 +206,10 @@ def sweep(
             progress=report,
             cluster=cluster,
         )
-        rows = table.rows()
-        return Sweep(tuple(settings), rows, table.path, sum(map(_has_failed, rows)))
-    with reserved_for_series(folder):
-        refuse_used(runs, resume=resume, overwrite=overwrite)
-        if table.path.exists() and not resume and not overwrite:
-            fix = "--resume keeps runs that are complete, --overwrite runs all again"
-            raise ScenarioError([f"{folder}: expected no sweep, got one with other runs; {fix}"])
-        run_all(
-            runs,
-            workers=jobs,
-            resume=resume,
-            overwrite=overwrite,
-            execute=run,
-            progress=report,
-            cluster=cluster,
-        )
-        rows = table.complete()
+        rows = table.rows() if shard is not None else table.complete()
         found = Sweep(tuple(settings), rows, table.path, sum(map(_has_failed, rows)))
-        write_bytes(folder / "sweep.tex", encode_latex(found.tables()))
+        if shard is None:
+            write_bytes(folder / "sweep.tex", encode_latex(found.tables()))
     return found
 
 

@@ -190,9 +190,7 @@ class Descent:
             guide = self.network.layout.zeros(b)
             guide[:] = state[self._guided_by]
         for _ in range(plan.epochs):
-            order = streams.permutation(units) if plan.minibatches > 1 else None
-            if order is not None and plan.sequences:
-                order = in_order(order, size // units, minibatches)
+            order = self._drawn(streams, size)
             for columns in self._minibatches(packed, order, minibatches):
                 out = aligned_zeros((b, self.network.outputs, columns.shape[2]), rows.dtype)
                 total += self._gradient(rows, columns, out, gradient, guide)
@@ -208,6 +206,17 @@ class Descent:
                 step()
         total /= plan.epochs * minibatches
         return total
+
+    def _drawn(self, streams: Streams, size: int) -> NDArray[np.int64] | None:
+        """Return the order of an epoch's samples `(b, size)`, None for one minibatch of all."""
+        plan = self.plan
+        if plan.minibatches <= 1:
+            return None
+        units = plan.sequences or size
+        order = streams.permutation(units)
+        if not plan.sequences:
+            return order
+        return in_order(order, size // units, min(plan.minibatches, units))
 
     def _bind(
         self, rows: Vector, gradient: Vector, state: State, factors: Factors | None

@@ -19,7 +19,7 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Streams
-from p2pfrl.learning.descent import Descent, Plan, Samples, in_order
+from p2pfrl.learning.descent import Descent, Plan, Samples
 from p2pfrl.learning.distillation import Distillation
 from p2pfrl.learning.learners.base import State, Task
 from p2pfrl.learning.networks import ACTIVATIONS, Network
@@ -90,12 +90,8 @@ class DeviceDescent(Descent):
         minibatches = min(plan.minibatches, units)
         total = torch.zeros(b, device=self._device)
         for _ in range(plan.epochs):
-            order = None
-            if plan.minibatches > 1:
-                drawn = streams.permutation(units)
-                if plan.sequences:
-                    drawn = in_order(drawn, size // units, minibatches)
-                order = self._there(drawn)
+            drawn = self._drawn(streams, size)
+            order = None if drawn is None else self._there(drawn)
             edges = (size * part // minibatches for part in range(minibatches + 1))
             for first, last in pairwise(edges):
                 place = slice(first, last)

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, Streams
-from p2pfrl.core.scene import Scene
+from p2pfrl.learning.environments.around import AroundSimulator
 from p2pfrl.learning.environments.base import Simulator, Step
 from p2pfrl.learning.environments.base import State as SimulatorState
 from p2pfrl.learning.environments.random_actions import random_action
@@ -41,7 +41,7 @@ class Tampering(Protocol):
         """Return the rewards `(b, m)` that agents learn from."""
 
 
-class TamperedSimulator(Simulator):
+class TamperedSimulator(AroundSimulator):
     """A simulator in which actions and rewards of some agents change on the way.
 
     Args:
@@ -58,34 +58,16 @@ class TamperedSimulator(Simulator):
         masks: Mapping[int, int],
         seed: int,
     ) -> None:
-        self.inner = inner
-        self.spec, self.instances, self.world = inner.spec, inner.instances, inner.world
+        super().__init__(inner)
         self._changes, self._masks, self._seed = changes, masks, seed
         self._rows: list[tuple[Tampering, NDArray[np.intp]]] = []
         self._streams = Streams.of(seed, [], _STREAM)
         self._obs: NDArray[np.float32] = np.zeros((0, 0, 0), dtype=np.float32)
 
-    @property
-    def working(self) -> Callable[[str], None] | None:
-        """Called with the agent, the update and the step, where steps are slow."""
-        return self.inner.working
-
-    @working.setter
-    def working(self, value: Callable[[str], None] | None) -> None:
-        self.inner.working = value
-
-    @override
-    def init(self, agents: Sequence[int], purpose: str = "environment") -> SimulatorState:
-        return self.inner.init(agents, purpose)
-
     @override
     def observe(self, agents: Sequence[int], state: SimulatorState) -> NDArray[np.float32]:
         self._obs = self.inner.observe(agents, state)
         return self._obs
-
-    @override
-    def shown(self, agents: Sequence[int], state: SimulatorState) -> NDArray[np.float32]:
-        return self.inner.shown(agents, state)
 
     @override
     def begin(
@@ -128,15 +110,6 @@ class TamperedSimulator(Simulator):
             return None
         return TamperedSimulator(inner, self._changes, self._masks, self._seed)
 
-    @property
-    @override
-    def baselines(self) -> Mapping[str, Callable[[SimulatorState], NDArray[Any]]]:
-        return self.inner.baselines
-
-    @override
-    def picture(self, state: SimulatorState) -> Scene | NDArray[np.uint8] | None:
-        return self.inner.picture(state)
-
     @override
     def step(self, state: SimulatorState, action: NDArray[np.generic]) -> Step:
         if not self._rows:
@@ -153,10 +126,6 @@ class TamperedSimulator(Simulator):
                 reward[rows] = change.rewards(reward[rows], uniform[rows])
         self._obs = step.obs
         return replace(step, reward=reward)
-
-    @override
-    def close(self) -> None:
-        self.inner.close()
 
 
 class Tampered(Wrapped):

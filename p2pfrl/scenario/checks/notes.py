@@ -106,7 +106,6 @@ def _engine(scenario: Scenario) -> Iterator[str]:
     may_be_native = any(getattr(make.learner, "policy", None) == "" for make in scenario.makes)
     if scenario.compute.engine != "auto" or not may_be_native:
         return
-
     if (why := missing()) is not None:
         yield f"compute.engine: torch computes; 'native' cannot be used here: {why}"
 
