@@ -1,5 +1,7 @@
 """Secure sums in whole runs: the models are those of a plain mean, and nobody sees a vector."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -198,11 +200,25 @@ def test_modes_and_sizes_without_such_sums_are_refused(toml, said):
         loads(toml + AGGREGATION)
 
 
-def test_a_ring_that_could_overflow_is_refused():
+@pytest.mark.parametrize("clip", [2.0**29 - 1, 1e19, 1e30, 1e300])
+def test_a_ring_that_could_overflow_is_refused_with_the_largest_clip_that_works(clip):
     large = BASE.replace("agents = 5", "agents = 9")
-    with pytest.raises(ScenarioError, match=r"room for sums of 8 vectors, of 9 agents"):
-        loads(large + secure("secret_shares", clip=2.0**29 - 1, fraction_bits=31))
-    loads(large + secure("secret_shares", clip=2.0**28, fraction_bits=31))
+    with pytest.raises(ScenarioError, match="sums of 9 agents' vectors would overflow") as refused:
+        loads(large + secure("secret_shares", clip=clip, fraction_bits=31))
+    found = re.search(r"lower clip to at most ([0-9.e+]+)", str(refused.value))
+    assert found
+    assert float(found[1]) == pytest.approx((2**63 - 1) / 9 * 2.0**-31, rel=1e-3)
+    loads(large + secure("secret_shares", clip=float(found[1]), fraction_bits=31))
+    bits = re.search(r"fraction_bits to at most (\d+)", str(refused.value))
+    assert (bits is None) == (clip * 9 >= 2.0**63)
+    if bits:
+        loads(large + secure("secret_shares", clip=clip, fraction_bits=int(bits[1])))
+
+
+def test_a_clip_that_makes_every_number_zero_is_refused():
+    with pytest.raises(ScenarioError, match=r"secure.clip: .* every vector would become zeros"):
+        loads(BASE + secure("secret_shares", clip=1e-4, fraction_bits=10))
+    loads(BASE + secure("secret_shares", clip=1e-3, fraction_bits=10))
 
 
 def test_noise_of_an_agent_s_own_and_secure_sums_go_together():

@@ -37,7 +37,13 @@ class FixedPoint:
 
     def capacity(self) -> int:
         """Return the largest number of vectors whose sum cannot overflow."""
+        if self.clip >= _LIMIT:
+            return 0
         return (_LIMIT - 1) // math.ceil(self.clip * 2.0**self.bits)
+
+    def largest_clip(self, vectors: int) -> float:
+        """Return the largest clip with which a sum of this number of vectors cannot overflow."""
+        return math.ldexp(float((_LIMIT - 1) // vectors), -self.bits)
 
     def encode(self, vector: Vector) -> Ring:
         """Return the ring elements of a finite vector, `(k,)`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.errors import ScenarioError, TopologyError
 from p2pfrl.exchange.secure.hiding import MOST_WEIGHT
+from p2pfrl.exchange.secure.ring import FixedPoint
 from p2pfrl.scenario.checks.facts import Problem
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
@@ -47,14 +49,7 @@ def secure(scenario: Scenario) -> Iterator[Problem]:
     if scenario.standbys and scenario.secure.phases:
         reason = "a sum lives and dies with its coordinator: leave the standbys out"
         yield ("coordinator", "standbys"), reason
-    by_steps = mode.averages and scenario.coordinator.aggregator.reads_samples
-    most = ring.capacity() // (int(MOST_WEIGHT) if by_steps else 1)
-    if scenario.agents > most:
-        clip, bits = f"clip = {ring.clip:g}", f"fraction_bits = {ring.bits}"
-        reason = (
-            f"{clip} and {bits} leave room for sums of {most} vectors, of {scenario.agents} agents"
-        )
-        yield ("secure", "fraction_bits"), f"{reason}: 64 bits would overflow; lower one of them"
+    yield from _overflow(scenario, ring)
     if scenario.secure.is_of_neighbors and mode.mixes:
         yield from _neighborhoods(scenario)
     if not (mode.averages and scenario.secure.phases):
@@ -64,6 +59,34 @@ def secure(scenario: Scenario) -> Iterator[Problem]:
     if expected < minimum:
         reason = f"sums need {minimum} agents, and {expected:g} take part in a round"
         yield ("secure", "kind"), f"{reason}: no sum would ever be known"
+
+
+def _overflow(scenario: Scenario, ring: FixedPoint) -> Iterator[Problem]:
+    """Yield why the numbers of all agents' vectors do not fit, or are all zero."""
+    averages = MODES[scenario.mode].averages
+    by_steps = averages and scenario.coordinator.aggregator.reads_samples
+    vectors = scenario.agents * (int(MOST_WEIGHT) if by_steps else 1)
+    is_too_small = ring.clip < 2.0**-ring.bits
+    if not is_too_small and ring.capacity() >= vectors:
+        return
+    clip, bits = f"clip = {ring.clip:g}", f"fraction_bits = {ring.bits}"
+    if is_too_small:
+        reason = f"{clip} is below 2^-{ring.bits}, the smallest number that travels with {bits}"
+        yield ("secure", "clip"), f"{reason}: every vector would become zeros; raise one of them"
+        return
+    whose = f"{scenario.agents} agents' vectors" + (", each weighed by steps," if by_steps else "")
+    reason = f"sums of {whose} would overflow 64 bits with {clip} and {bits}"
+    fix = f"lower clip to at most {_rounded_down(ring.largest_clip(vectors))}"
+    fits = [n for n in range(ring.bits) if FixedPoint(ring.clip, n).capacity() >= vectors]
+    fix += f", or fraction_bits to at most {fits[-1]}" if fits else ""
+    yield ("secure", "clip"), f"{reason}: {fix}"
+
+
+def _rounded_down(value: float) -> str:
+    """Return four digits of a positive number that are at most the number."""
+    text = f"{value:.4g}"
+    step = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return text if float(text) <= value else f"{value - step:.4g}"
 
 
 def _neighborhoods(scenario: Scenario) -> Iterator[Problem]:
