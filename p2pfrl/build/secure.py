@@ -71,7 +71,8 @@ def member_of(
     )
     by_steps = scenario.coordinator.aggregator.reads_samples
     assert secure.ring is not None
-    return OfMember(member, secure.ring, unit if by_steps else 0.0)
+    extras = scenario.correction.extras
+    return OfMember(member, secure.ring, unit if by_steps else 0.0, extras)
 
 
 def circle_of(

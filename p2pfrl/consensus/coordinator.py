@@ -276,9 +276,15 @@ class Coordinator(Stateful):
         try:
             total, count = sums.finish(_contents(action.revealed))
         except SecureError:
+            action.is_lost = True
             return  # counted; nothing is known, and the model stays
-        mean = weighed(total, ring, count, by_steps=aggregator.reads_samples)
-        before = self._move(mean.astype(self.model.dtype), 1.0)
+        correction, dtype = self._rules.correction, self.model.dtype
+        by_steps = aggregator.reads_samples
+        mean, extra = weighed(total, ring, count, by_steps=by_steps, extras=correction.extras)
+        before = self._move(mean.astype(dtype), 1.0)
+        if correction.extras:
+            share = count / self._agents
+            self._extra = correction.serve(self._extra, extra.astype(dtype), share)
         self._remember(action.received, before)
         for message in action.received:
             self._witness.applied(message.sender, 0)

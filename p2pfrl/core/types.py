@@ -310,6 +310,8 @@ class Mix:
         factors: weight factor of each message, at most 1.
         revealed: messages that take the masks off those received, in ascending order of sender.
         active: False when the agent sat this round out and keeps its parameters.
+        is_lost: set by whoever carries the action out, where the sum of what was received cannot be
+            known: then none of it counted.
     """
 
     round: int
@@ -318,6 +320,7 @@ class Mix:
     factors: Sequence[float] = ()
     active: bool = True
     revealed: Sequence[Message] = ()
+    is_lost: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -29,7 +29,7 @@ class Correction(Protocol):
 
     extras: ClassVar[int]
 
-    def extra(self, turn: Turn) -> Vector | None:
+    def extra(self, turn: Turn, arrives: Callable[[Vector], Vector] = ...) -> Vector | None:
         """Return what travels beside the payload, `(extras k,)`; None where nothing does."""
 
 
@@ -42,6 +42,9 @@ class Hiding(Protocol):
     @property
     def is_per_receiver(self) -> bool:
         """Whether every receiver is sent something else."""
+
+    def arrives(self, vector: Vector) -> Vector:
+        """Return what a vector counts for in the sum, `(k,)`."""
 
     def save(self) -> State:
         """Return what it remembers."""
@@ -181,7 +184,10 @@ class Outbox(Stateful):
             to: the receiver, or the first of several that get the same.
         """
         if self._rules.correction.extras:
-            extra = self._rules.correction.extra(seen)
+            correction, hiding = self._rules.correction, self.hiding
+            extra = (
+                correction.extra(seen) if hiding is None else correction.extra(seen, hiding.arrives)
+            )
             payload = payload if extra is None else np.concatenate([payload, extra])
         privacy, compressor = self._rules.privacy, self._rules.compressor
         payload = privacy.release(payload)

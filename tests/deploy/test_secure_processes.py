@@ -90,9 +90,17 @@ def test_masks_between_neighbors_are_refused_with_the_reason(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["secret_shares", "secure_aggregation"])
-def test_processes_with_certificates_end_with_the_models_of_the_simulator(kind, tmp_path):
-    scenario = loads(text(5, 5, mode="central", secure={"kind": kind}, seed=3))
+@pytest.mark.parametrize(
+    ("kind", "tables"),
+    [
+        ("secret_shares", {}),
+        ("secure_aggregation", {}),
+        ("secure_aggregation", {"correction": {"kind": "control_variate"}}),
+    ],
+    ids=["shares", "aggregation", "scaffold"],
+)
+def test_processes_with_certificates_end_with_the_models_of_the_simulator(kind, tables, tmp_path):
+    scenario = loads(text(5, 5, mode="central", secure={"kind": kind}, seed=3, **tables))
     homes = run(scenario, [(-1, 0), (1, 2, 3), (4,)], tmp_path, tls=True)
     record, expected = collect(homes, tmp_path / "all"), simulate(scenario)
     np.testing.assert_array_equal(record.parameters, expected.parameters)

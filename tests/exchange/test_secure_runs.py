@@ -167,7 +167,6 @@ def test_an_agent_that_dies_with_its_vector_sent_is_in_the_sum_or_not_at_all(mon
         ),
         ('compressor = {kind = "qsgd"}\n', "numbers that arrive exactly as they were sent"),
         ('gate = {kind = "norm", threshold = 0.1}\n', "whether a gate opens says"),
-        ('exchange = {payload = "delta"}\ncorrection = {kind = "control_variate"}\n', "beside the"),
         ('attacks = [{kind = "sign_flip", agents = [1]}]\n', "the vector of every agent, not"),
         (
             'exchange = {payload = "delta"}\nprivacy = {kind = "central_noise", clip = 1.0}\n',

@@ -7,7 +7,7 @@ phase is out of the round. One phase is the update itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar, Protocol
@@ -162,8 +162,18 @@ class PhasedCoordinator(Coordinator):
         self._absent, self._misses = {}, {}
         if (not self._awaited and not self._phase) or self._is_last():
             return self._begin(now)
+        self._forget(self._counted)
         self.round += 1
         return [Mix(self.round - 1), *self._begin(now)]
+
+    def _forget(self, counted: Mapping[int, int]) -> None:
+        """Note that no answer of this round counts.
+
+        `counted` has the last round of every agent that did, before this one.
+        """
+        self._counted = dict(counted)
+        for j in self._asked:
+            self._unused[j] = counted.get(j, -1)
 
     @override
     def _begin(self, now: int) -> list[Action]:
@@ -194,7 +204,7 @@ class PhasedCoordinator(Coordinator):
     def _close(self, now: int) -> Iterator[Action]:
         """Yield the actions that end a phase and begin the next, or end the round."""
         kinds, received = self._phases.kinds, [self._box[j] for j in sorted(self._box)]
-        kind, count = self._kind, len(received)
+        kind, count, round = self._kind, len(received), self.round
         if self._phase == 0:
             self._first = count
         if kind == UPDATE:
@@ -218,8 +228,12 @@ class PhasedCoordinator(Coordinator):
                 yield from self._close(now)
             return
         revealed = received if kind != UPDATE else []
-        self._box = self._updates
+        self._box, counted = self._updates, dict(self._counted)
         for action in super()._close(now):
-            if isinstance(action, Mix):
+            if isinstance(action, Mix) and action.round == round:
                 action.revealed = revealed
-            yield action
+                yield action
+                if action.is_lost:
+                    self._forget(counted)
+            else:
+                yield action

@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 from typing_extensions import override
 
+from p2pfrl.core.needs import Breaks, Need
 from p2pfrl.core.rule import rule
 from p2pfrl.exchange.privacy.gaussian import ClipNoise
 
@@ -37,6 +38,12 @@ class DistributedNoise(ClipNoise):
     )
 
     parts: int = Field(ge=3)
+
+    @property
+    @override
+    def breaks(self) -> Breaks:
+        """What clipped changes break, and a second sum of the same changes beside the first."""
+        return (*super().breaks, Need.EXTRAS)
 
     @property
     @override

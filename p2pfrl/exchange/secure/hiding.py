@@ -55,6 +55,12 @@ class Hiding(Stateful):
         """Whether every receiver is sent something else."""
         return False
 
+    def arrives(self, vector: Vector) -> Vector:
+        """Return what a vector counts for in the sum, `(k,)`; one that is not finite, as it is."""
+        if not np.isfinite(vector).all():
+            return vector
+        return self.ring.decode(self.ring.encode(vector)).astype(vector.dtype)
+
     def elements(self, vector: Vector, agent: int) -> Ring:
         """Return the ring elements of a vector.
 
@@ -74,15 +80,17 @@ class OfMember(Hiding):
         ring: how numbers become elements.
         unit: environment steps of weight 1, where vectors are weighted by steps: then w x and w are
             sent; 0 where all have the same weight.
+        extras: vectors as long as x that come after it, and count alike whatever its weight.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ()
-    __slots__ = ("_unit", "member")
+    __slots__ = ("_extras", "_unit", "member")
 
-    def __init__(self, member: Member, ring: FixedPoint, unit: float) -> None:
+    def __init__(self, member: Member, ring: FixedPoint, unit: float, extras: int = 0) -> None:
         super().__init__(ring)
         self.member = member
         self._unit = unit
+        self._extras = extras
 
     @override
     def save(self) -> State:
@@ -99,9 +107,10 @@ class OfMember(Hiding):
         if self._unit:
             weight = min(turn.env_steps / self._unit, MOST_WEIGHT)
             values = np.clip(np.asarray(vector, dtype=np.float64), -self.ring.clip, self.ring.clip)
+            values[: len(values) // (1 + self._extras)] *= weight
             scaled = FixedPoint(self.ring.clip * MOST_WEIGHT, self.ring.bits)
             self.elements(vector, turn.agent)
-            return self.member.submit(turn.round, scaled.encode(np.append(values * weight, weight)))
+            return self.member.submit(turn.round, scaled.encode(np.append(values, weight)))
         return self.member.submit(turn.round, self.elements(vector, turn.agent))
 
     def keys(self, round: int) -> bytes | None:
@@ -199,17 +208,23 @@ class OfCircle(Hiding):
         return {first: total.astype(like.dtype)}, dict(sorted(weights.items()))
 
 
-def weighed(total: Ring, ring: FixedPoint, count: int, *, by_steps: bool) -> Vector:
-    """Return the mean of the vectors in a sum, `(k,)` float64.
+def weighed(
+    total: Ring, ring: FixedPoint, count: int, *, by_steps: bool, extras: int = 0
+) -> tuple[Vector, Vector]:
+    """Return the mean of the vectors in a sum, `(k,)`, and of what came after, `(extras k,)`.
+
+    Both are float64.
 
     Args:
         total: their sum, and that of their weights if `by_steps`.
         ring: how numbers became elements.
         count: how many they are.
-        by_steps: whether they are weighted by steps.
+        by_steps: whether the vectors are weighted by steps.
+        extras: vectors as long as each that came after it, without weights.
     """
     decoded: Vector = ring.decode(total)
-    if not by_steps:
-        return decoded / count
-    weight = float(decoded[-1])
-    return decoded[:-1] / weight if weight > 0.0 else decoded[:-1]
+    weight = float(count)
+    if by_steps:
+        decoded, weight = decoded[:-1], float(decoded[-1])
+    width = len(decoded) // (1 + extras)
+    return decoded[:width] / (weight if weight > 0.0 else 1.0), decoded[width:] / count

@@ -98,7 +98,7 @@ class OfCoordinator(Masked):
             "the others hold counts or samples that clipping would change",
         ),
     )
-    breaks: ClassVar[Breaks] = (Need.SINGLE, Need.CLEAR, Need.EXTRAS)
+    breaks: ClassVar[Breaks] = (Need.SINGLE, Need.CLEAR)
 
     minimum: int = Field(default=3, ge=3)
 

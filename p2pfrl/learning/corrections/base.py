@@ -19,6 +19,13 @@ State = Mapping[str, Any]
 """State arrays of the batch by name, leading axis b."""
 Again = Callable[[Vector], Vector]
 """Rows `(b, stride)` -> the gradient there on the same samples, `(b, stride)`, a new array."""
+Arrives = Callable[[Vector], Vector]
+"""A vector `(k,)` -> what receivers get of it, `(k,)`."""
+
+
+def as_it_is(vector: Vector) -> Vector:
+    """Return the vector: what receivers get where numbers arrive exactly."""
+    return vector
 
 
 class Correction(Composable):
@@ -103,10 +110,15 @@ class Correction(Composable):
             extra: `(extras k,)` what came beside the coordinator's model.
         """
 
-    def extra(self, turn: Turn) -> Vector | None:
+    def extra(self, turn: Turn, arrives: Arrives = as_it_is) -> Vector | None:
         """Return the vector `(extras k,)` that travels beside the payload, and remember it.
 
         None means that nothing does.
+
+        Args:
+            turn: the exchange.
+            arrives: a vector -> what receivers get of it: in secure sums the nearest numbers of a
+                grid. What is returned went through it.
         """
         return None
 

@@ -14,7 +14,7 @@ from p2pfrl.core.needs import Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Memory, Turn
-from p2pfrl.learning.corrections.base import Again, Correction, State
+from p2pfrl.learning.corrections.base import Again, Arrives, Correction, State, as_it_is
 
 OF_VARIATES: Needs = (Need.ONE_COORDINATOR, Need.PLAIN_DESCENT, Need.PARAMETERS)
 """What a control variate needs that an agent works out from where its local steps led."""
@@ -33,7 +33,8 @@ class ControlVariate(Correction):
     update the network lost, or that came too late, goes back to the c_i before it once the next
     model says so (`score` of that message), so that c = mean c_i holds through losses, crashes and
     restarts of agents and of the coordinator. Without rounds it does not: what is on its way when
-    somebody crashes may count or not.
+    somebody crashes may count or not. In secure sums dc_i is rounded before it is added to c_i, and
+    the next one makes up for it: c = mean c_i there, too, and nobody sees a single dc_i.
 
     Reference: Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, "SCAFFOLD: stochastic controlled
     averaging for federated learning", ICML 2020, arXiv 1910.06378, Algorithm 1.
@@ -54,8 +55,8 @@ class ControlVariate(Correction):
         np.add(gradient, state["control_shift"], out=gradient)
 
     @override
-    def extra(self, turn: Turn) -> Vector | None:
-        """Return dc_i.
+    def extra(self, turn: Turn, arrives: Arrives = as_it_is) -> Vector | None:
+        """Return dc_i, as it arrives.
 
         c_i follows when the next round begins, so that a repeated message has the same content.
         """
@@ -64,8 +65,10 @@ class ControlVariate(Correction):
         after = control
         if turn.rate:
             after = (turn.start - turn.own) / turn.rate - memory.recall("control_shift")
-        memory.store("control_next", after)
-        return after - control
+        change = after - control
+        arriving = arrives(change)
+        memory.store("control_next", after if arriving is change else control + arriving)
+        return arriving
 
     @override
     def begin(self, memory: Memory, before: Turn | None, start: Vector, extra: Vector) -> None:

@@ -88,7 +88,7 @@ _WHY: dict[tuple[str, Need | str | None], str] = {
     ("participation", None): "{} does not ask all agents; use kind = 'all'",
     ("privacy", Need.CLEAR): "{} keeps them in; use a rule that does without",
     ("privacy", Need.STEPS_OF_EACH): "{} keeps it in; use a rule that does without",
-    ("privacy", Need.EXTRAS): "{} noises the mean of payloads alone; use another correction",
+    ("privacy", Need.EXTRAS): "{} noises one mean or sum alone; use another correction",
     ("privacy", Need.ORDER): (
         "{} protects what training changed, and messages would leave before; leave the order out"
     ),
@@ -101,7 +101,6 @@ _WHY: dict[tuple[str, Need | str | None], str] = {
     ("payloads", None): "{} sends none; leave it out, or send 'parameters'",
     ("secure", Need.SINGLE): "{} hides it; use a rule that averages, or [secure] kind = 'none'",
     ("secure", Need.CLEAR): "{} hides them; use a rule that does without",
-    ("secure", Need.EXTRAS): "{} sums payloads alone; use another correction",
     ("schedules", Need.EVERY_MESSAGE): (
         "an asynchronous agent mixes only the newest of several; use kind = 'synchronous'"
     ),
