@@ -17,9 +17,14 @@ settings.load_profile("quick")
 There is no deadline: how long an example takes depends on what else the machine does.
 """
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As in a job in the background: tests of Ctrl-C, and the programs that they start, need it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell ignores these in jobs in the background, and so does nohup. Tests of signals, and the
+# programs that they start, need them.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
     from p2pfrl.experiment.sweep import Sweep
     from p2pfrl.experiment.workforce import Count
+    from p2pfrl.scenario import Scenario
 
 
 def scenario(
@@ -95,8 +96,7 @@ def scenario(
     file
         A scenario file: a path, or a name in ./scenarios or in the package.
     """
-    from p2pfrl.commands.progress import live_page, run_directory, run_scenario, watching
-    from p2pfrl.commands.summaries import conclude
+    from p2pfrl.commands.progress import run_directory, run_scenario
 
     if resume is not None:
         others = (file, *set, seed, out, jobs, overwrite or None)
@@ -120,47 +120,19 @@ def scenario(
     chosen = Overrides(set, seed).load(file)
     if require_target and chosen.stop.target_return is None:
         raise ScenarioError([f"{file}:1:1: stop.target_return: --require-target needs one"])
-    if jobs is not None and transport != "tcp":
-        raise ScenarioError(
-            [
-                f"--jobs {jobs}: one run of the simulator has no jobs; give --workers {jobs} or --transport tcp"
-            ]
-        )
-    if jobs is not None and jobs < 1:
-        raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
-    if executor != "local" and transport == "tcp":
-        raise ScenarioError([f"--executor {executor}: --transport tcp has processes of its own"])
-    if workers is not None and transport == "tcp":
-        raise ScenarioError(
-            [
-                f"--workers {workers}: --transport tcp has processes of its own; give --jobs {workers}"
-            ]
-        )
+    _fits(transport, jobs, workers, executor, trace=trace)
     if transport == "tcp":
-        from p2pfrl.deploy.local import run_processes
-        from p2pfrl.results.directory import FIGURES
-        from p2pfrl.results.report import report as write
-        from p2pfrl.results.trackers import Log, require
-
-        if trace:
-            raise ScenarioError(["--trace: the simulator alone knows the order of all events"])
-        if log is not None:
-            require(log)
-        directory = out or run_directory(chosen)
-        with live_page(directory, live), watching(chosen, directory, quiet=quiet) as watcher:
-            record = run_processes(
-                chosen,
-                directory,
-                jobs or PROCESSES,
-                quiet=quiet,
-                overwrite=overwrite,
-                progress=watcher,
-            )
-        summary: Mapping[str, Any] = record.summary
-        page = None if no_report else write([directory])
-        if log is not None:
-            Log(log, directory, directory.name).finish(record, directory / FIGURES)
-        conclude(record, directory, page, as_json=json)
+        summary = _over_tcp(
+            chosen,
+            out or run_directory(chosen),
+            jobs or PROCESSES,
+            quiet=quiet,
+            as_json=json,
+            overwrite=overwrite,
+            log=log,
+            live=live,
+            draws=not no_report,
+        )
     else:
         summary = run_scenario(
             chosen,
@@ -176,6 +148,64 @@ def scenario(
             address=cluster(executor, address),
         )
     return _code(summary, require_target)
+
+
+def _fits(
+    transport: str, jobs: int | None, workers: Count | None, executor: str, *, trace: bool
+) -> None:
+    """Refuse options of the simulator with processes over TCP, and the other way round.
+
+    Raises:
+        ScenarioError: two options do not go together.
+    """
+    if transport != "tcp":
+        if jobs is not None:
+            reason = "one run of the simulator has no jobs"
+            fix = f"give --workers {jobs} or --transport tcp"
+            raise ScenarioError([f"--jobs {jobs}: {reason}; {fix}"])
+        return
+    own = "--transport tcp has processes of its own"
+    if jobs is not None and jobs < 1:
+        raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
+    if executor != "local":
+        raise ScenarioError([f"--executor {executor}: {own}"])
+    if workers is not None:
+        raise ScenarioError([f"--workers {workers}: {own}; give --jobs {workers}"])
+    if trace:
+        raise ScenarioError(["--trace: the simulator alone knows the order of all events"])
+
+
+def _over_tcp(
+    scenario: Scenario,
+    directory: Path,
+    processes: int,
+    *,
+    quiet: bool,
+    as_json: bool,
+    overwrite: bool,
+    log: str | None,
+    live: bool,
+    draws: bool,
+) -> Mapping[str, Any]:
+    """Run a scenario as processes on this machine, say what came out, and return the summary."""
+    from p2pfrl.commands.progress import live_page, watching
+    from p2pfrl.commands.summaries import conclude
+    from p2pfrl.deploy.local import run_processes
+    from p2pfrl.results.directory import FIGURES
+    from p2pfrl.results.report import report as write
+    from p2pfrl.results.trackers import Log, require
+
+    if log is not None:
+        require(log)
+    with live_page(directory, live), watching(scenario, directory, quiet=quiet) as watcher:
+        record = run_processes(
+            scenario, directory, processes, quiet=quiet, overwrite=overwrite, progress=watcher
+        )
+    page = write([directory]) if draws else None
+    if log is not None:
+        Log(log, directory, directory.name).finish(record, directory / FIGURES)
+    conclude(record, directory, page, as_json=as_json)
+    return record.summary
 
 
 def _not_resumed(run: Path, settings: Sequence[str]) -> str:

@@ -132,7 +132,7 @@ def test_two_runs_in_one_second_get_two_directories(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("p2pfrl.commands.progress.datetime", Stopped)
-    monkeypatch.setattr("p2pfrl.commands.runs.datetime", Stopped)
+    monkeypatch.setattr("p2pfrl.results.directory.datetime", Stopped)
     scenario = loads(QUADRATIC)
     first = run_directory(scenario)
     assert str(first) == f"runs/q/20260102T030405Z-gossip-s0-{hash8(scenario)}"
