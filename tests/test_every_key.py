@@ -489,6 +489,7 @@ HELPS: dict[str, list[Table]] = {
 VALUES: dict[str, list[Any]] = {
     **{f"secure:{kind}.clip": [0.01] for kind in SEALED},
     **{f"secure:{kind}.fraction_bits": [4] for kind in SEALED},
+    **{f"secure:{kind}.ring_bits": [56] for kind in SEALED},
     **{f"secure:{kind}.minimum": [4] for kind in SEALED[:2]},
     "privacy:distributed_noise.parts": [4],
     "mixing:capacity.capacities": [[1.0, 3.0, 2.0, 1.0, 2.0]],

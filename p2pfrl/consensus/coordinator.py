@@ -33,6 +33,7 @@ from p2pfrl.core.types import (
     Trained,
 )
 from p2pfrl.core.wire import Encoder
+from p2pfrl.exchange.compressors.base import Compressor, Raw
 from p2pfrl.exchange.payloads.base import Payload
 from p2pfrl.exchange.privacy.base import Plain, Privacy
 from p2pfrl.exchange.privacy.ledger import Ledger
@@ -111,6 +112,7 @@ class CoordinatorRules:
         capacities: sender -> its capacity, if the aggregator weighs by it.
         privacy: what may leave of the aggregate.
         ring: how vectors become elements of secure sums; None where they are not hidden.
+        compressor: which of the numbers of vectors secure sums have.
     """
 
     payload: Payload
@@ -121,6 +123,7 @@ class CoordinatorRules:
     capacities: Mapping[int, float] = field(default_factory=dict)
     privacy: Privacy = field(default_factory=Plain)
     ring: FixedPoint | None = None
+    compressor: Compressor = field(default_factory=Raw)
 
 
 class Coordinator(Stateful):
@@ -176,6 +179,7 @@ class Coordinator(Stateful):
         self._witness = witness
         self._ledger = ledger
         self._sums = sums
+        self._seed = seed
         self._clip = rules.privacy.first()
         self._memory = rules.aggregator.init(model)
         self._state = rules.optimizer.init(model)
@@ -281,6 +285,9 @@ class Coordinator(Stateful):
         correction, dtype = self._rules.correction, self.model.dtype
         by_steps = aggregator.reads_samples
         mean, extra = weighed(total, ring, count, by_steps=by_steps, extras=correction.extras)
+        compressor, size = self._rules.compressor, len(self.model)
+        if compressor.kept(size) != size:
+            mean = compressor.scatter(mean, size, self._seed, action.round)
         before = self._move(mean.astype(dtype), 1.0)
         if correction.extras:
             share = count / self._agents

@@ -38,6 +38,7 @@ class Need(Enum):
 
     EXACT_MESSAGES = "numbers that arrive exactly as they were sent"
     EVERY_NUMBER = "all numbers of a message"
+    ADDS_UP = "encoded vectors that add up without being opened"
     KNOWN_COPIES = "receivers that keep a copy of each sender's vector"
     CHANGES = "a payload of changes"
     SUMMANDS = "payloads that can be summed"

@@ -46,6 +46,9 @@ class Hiding(Protocol):
     def arrives(self, vector: Vector) -> Vector:
         """Return what a vector counts for in the sum, `(k,)`."""
 
+    def packed(self, elements: NDArray[np.uint64]) -> NDArray[Any]:
+        """Return the bytes of what `hide` returned, as an array."""
+
     def save(self) -> State:
         """Return what it remembers."""
 
@@ -192,14 +195,16 @@ class Outbox(Stateful):
         privacy, compressor = self._rules.privacy, self._rules.compressor
         payload = privacy.release(payload)
         returned(is_vector(payload), payload, "a vector", privacy, "release", turn.agent)
-        if self.hiding is not None:
-            try:
-                hidden = self.hiding.hide(payload, turn, to)
-            except SecureError:
-                return self.skip(turn.round)
-            return None if hidden is None else self.masked(hidden, turn.kind, turn.round)
         made = compressor.encode(payload, turn, self._compressor_state)
         returned(is_encoded(made), made, ENCODED, compressor, "encode", turn.agent)
+        if self.hiding is not None:
+            numbers = compressor.gather(made.known, turn.key[0], turn.round)
+            try:
+                hidden = self.hiding.hide(numbers, turn, to)
+            except SecureError:  # nothing leaves, so the compressor's memory stays
+                return self.skip(turn.round)
+            self._compressor_state = made.state
+            return None if hidden is None else self.masked(hidden, turn.kind, turn.round)
         self._compressor_state = made.state
         if self._rules.compressor.is_difference:
             self.known = made.known
@@ -214,8 +219,10 @@ class Outbox(Stateful):
 
     def masked(self, elements: NDArray[np.uint64], kind: str, round: int) -> Frame:
         """Return a frame of a masked vector, with nothing of the agent in its header."""
+        assert self.hiding is not None
+        data, parts = self.hiding.packed(elements), self._parts
         return self._encoder.encode(
-            elements, kind=kind, round=round, weight=1.0, encoding="ring", parts=self._parts
+            data, kind=kind, round=round, weight=1.0, encoding="ring", parts=parts
         )
 
     def content(self, content: bytes, kind: str, round: int) -> Frame:

@@ -138,6 +138,11 @@ def _rounding() -> Iterator[Figure]:
         hidden = play(n, 1, mode="central", learner=_ALIKE, secure=secure)
         off = float((hidden.parameters[0] - plain.parameters[0]).std())
         yield near(f"{kind}: rounding of the mean of {n}", unit / n**0.5, off, 0.03 * unit / n**0.5)
+    narrow = {"kind": "secret_shares", "fraction_bits": _BITS, "clip": 64.0, "ring_bits": 24}
+    wide = play(10, 1, mode="central", learner=_ALIKE, secure={**narrow, "ring_bits": 64})
+    small = play(10, 1, mode="central", learner=_ALIKE, secure=narrow)
+    differ = int((small.parameters != wide.parameters).sum())
+    yield near("numbers of a sum in 24 bits that differ from those in 64", 0, differ, 0)
     graph: Table = {"kind": "complete"}
     secure = {"kind": "neighborhood_masks", "fraction_bits": _BITS}
     plain = play(5, 1, topology=graph, learner=_ALIKE)

@@ -74,7 +74,10 @@ def elements(scenario: Scenario) -> Elements | None:
     if not scenario.secure.is_on:
         return None
     by_steps = MODES[scenario.mode].averages and scenario.coordinator.aggregator.reads_samples
-    return Elements(int(by_steps), scenario.secure.longest(scenario.agents, signature=SIGNATURE))
+    ring = scenario.secure.ring
+    assert ring is not None, "vectors are hidden"
+    longest = scenario.secure.longest(scenario.agents, signature=SIGNATURE)
+    return Elements(int(by_steps), longest, ring.width, scenario.compressor.kept)
 
 
 def message_bytes(scenario: Scenario, stack: Stack, parts: tuple[str, ...]) -> tuple[int, int]:

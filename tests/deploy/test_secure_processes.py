@@ -22,6 +22,10 @@ from p2pfrl.net.tls import CertificateError
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.traffic import SIGNATURE
 
+SMALL = {
+    "exchange": {"payload": "delta"},
+    "compressor": {"kind": "error_feedback", "compressor": {"kind": "randk", "common": True}},
+}
 SECURE = {"secure": {"kind": "secure_aggregation"}}
 
 
@@ -96,11 +100,16 @@ def test_masks_between_neighbors_are_refused_with_the_reason(tmp_path):
         ("secret_shares", {}),
         ("secure_aggregation", {}),
         ("secure_aggregation", {"correction": {"kind": "control_variate"}}),
+        ("secure_aggregation", SMALL),
     ],
-    ids=["shares", "aggregation", "scaffold"],
+    ids=["shares", "aggregation", "scaffold", "small"],
 )
 def test_processes_with_certificates_end_with_the_models_of_the_simulator(kind, tables, tmp_path):
-    scenario = loads(text(5, 5, mode="central", secure={"kind": kind}, seed=3, **tables))
+    secure = {
+        "kind": kind,
+        **({"clip": 8.0, "fraction_bits": 20, "ring_bits": 32} if tables else {}),
+    }
+    scenario = loads(text(5, 5, mode="central", secure=secure, seed=3, **tables))
     homes = run(scenario, [(-1, 0), (1, 2, 3), (4,)], tmp_path, tls=True)
     record, expected = collect(homes, tmp_path / "all"), simulate(scenario)
     np.testing.assert_array_equal(record.parameters, expected.parameters)

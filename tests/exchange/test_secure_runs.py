@@ -165,7 +165,7 @@ def test_an_agent_that_dies_with_its_vector_sent_is_in_the_sum_or_not_at_all(mon
             'coordinator = {participation = {kind = "weighted"}}\n',
             "numbers of an agent's own in the clear",
         ),
-        ('compressor = {kind = "qsgd"}\n', "numbers that arrive exactly as they were sent"),
+        ('compressor = {kind = "qsgd"}\n', "vectors that add up without being opened"),
         ('gate = {kind = "norm", threshold = 0.1}\n', "whether a gate opens says"),
         ('attacks = [{kind = "sign_flip", agents = [1]}]\n', "the vector of every agent, not"),
         (

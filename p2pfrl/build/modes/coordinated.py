@@ -70,6 +70,7 @@ class CoordinatedBuilder(ModeBuilder):
                 capacities=plan.capacities(aggregator),
                 privacy=scenario.privacy.planned(scenario.stop.rounds),
                 ring=scenario.secure.ring,
+                compressor=scenario.compressor,
             ),
             encoder=life.encoder,
             parts=plan.parts,

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from p2pfrl.core.needs import Breaks, Composable, Need
 from p2pfrl.core.parameters import Vector
@@ -61,6 +62,32 @@ class Compressor(Composable, ABC):
     encoding: ClassVar[str]
     is_difference: ClassVar[bool] = False
     breaks: ClassVar[Breaks] = (Need.EXACT_MESSAGES,)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether all agents of a round keep the numbers of the same places, and only those.
+
+        Then secure sums add up what `gather` returns, and `scatter` makes a vector of the sum.
+        """
+        return False
+
+    def kept(self, size: int) -> int:
+        """Return how many of `size` numbers `gather` keeps. Only if it `adds_up`."""
+        return size
+
+    def gather(self, vector: Vector, seed: int, round: int) -> Vector:
+        """Return the kept numbers, `(kept,)`, of `Encoded.known`. Only if it `adds_up`.
+
+        Args:
+            vector: `(k,)`.
+            seed: of the run.
+            round: in which it is sent.
+        """
+        return vector
+
+    def scatter(self, numbers: Vector, size: int, seed: int, round: int) -> Vector:
+        """Return the vector `(size,)` of kept numbers, zeros elsewhere. Only if it `adds_up`."""
+        return numbers
 
     def init(self, start: Vector) -> State:
         """Return what a sender remembers before its first message.
@@ -117,6 +144,11 @@ class Raw(Compressor):
 
     encoding: ClassVar[str] = "raw"
     breaks: ClassVar[Breaks] = ()
+
+    @property
+    @override
+    def adds_up(self) -> bool:
+        return True
 
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
         """Return the vector."""

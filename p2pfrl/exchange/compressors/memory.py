@@ -7,6 +7,7 @@ from zlib import crc32
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.needs import Breaks, Need, Needs
@@ -56,6 +57,23 @@ class ErrorFeedback(Compressor):
         made = self.compressor.encode(wanted, turn, tuple(inner))
         with quiet():
             return Encoded(made.data, made.known, (wanted - made.known, *made.state))
+
+    @property
+    @override
+    def adds_up(self) -> bool:
+        return self.compressor.adds_up
+
+    @override
+    def kept(self, size: int) -> int:
+        return self.compressor.kept(size)
+
+    @override
+    def gather(self, vector: Vector, seed: int, round: int) -> Vector:
+        return self.compressor.gather(vector, seed, round)
+
+    @override
+    def scatter(self, numbers: Vector, size: int, seed: int, round: int) -> Vector:
+        return self.compressor.scatter(numbers, size, seed, round)
 
     def limit(self, size: int, itemsize: int) -> int:
         """Return the limit of Q."""

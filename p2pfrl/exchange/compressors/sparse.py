@@ -12,7 +12,7 @@ from typing_extensions import override
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.rng import Purpose, Streams
+from p2pfrl.core.rng import Purpose, Streams, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.compressors.base import SPARSE, Compressor, Encoded, State
@@ -89,10 +89,13 @@ class RandK(_Some):
     """k numbers chosen at random: E||Q(x) - x||^2 = (1 - k/d) ||x||^2, of d numbers.
 
     If unbiased, they are multiplied by d/k, and the error is (d/k - 1) ||x||^2. The k numbers
-    travel, and 8 bytes from which both ends derive the same places.
+    travel, and 8 bytes from which both ends derive the same places. With places in common vectors
+    add up number by number, so that secure sums have k numbers, too, and are exact; but what is
+    left out is the same for all, so that a mean over agents does not make its error smaller.
 
     Attributes:
         unbiased: multiply by d/k, so that E Q(x) = x.
+        common: all agents choose the same places in a round: seed of the run and round say which.
 
     Reference: Konecny et al., Federated learning: strategies for improving communication
         efficiency, 2016, arXiv 1610.05492; with memory: Stich, Cordonnier, Jaggi, NeurIPS 2018,
@@ -102,12 +105,38 @@ class RandK(_Some):
     encoding: ClassVar[str] = "randk"
 
     unbiased: bool = False
+    common: bool = False
+
+    @property
+    @override
+    def adds_up(self) -> bool:
+        return self.common
+
+    @override
+    def kept(self, size: int) -> int:
+        return self.chosen(size)
+
+    @override
+    def gather(self, vector: Vector, seed: int, round: int) -> Vector:
+        return vector[self._places(len(vector), seed, round)]
+
+    @override
+    def scatter(self, numbers: Vector, size: int, seed: int, round: int) -> Vector:
+        return _spread(numbers, self._places(size, seed, round), size)
+
+    def _places(self, size: int, seed: int, round: int) -> NDArray[np.int64]:
+        """Return the places that agents have in common in a round."""
+        return _random_positions(_common(seed, round), size, self.chosen(size))
 
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
         """Return the numbers and the seed of their places."""
         size = len(vector)
         count = self.chosen(size)
-        seed = turn.generator(Purpose.COMPRESSOR).integers(2**64, size=1, dtype=np.uint64)
+        seed = (
+            _common(turn.key[0], turn.round)
+            if self.common
+            else turn.generator(Purpose.COMPRESSOR).integers(2**64, size=1, dtype=np.uint64)
+        )
         positions = _random_positions(seed, size, count)
         values = vector[positions]
         if self.unbiased:
@@ -182,6 +211,12 @@ def largest(vector: Vector, count: int) -> NDArray[np.int64]:
     above = np.flatnonzero(size > least)
     level = np.flatnonzero(size == least)[: count - len(above)]
     return np.sort(np.concatenate([above, level]))
+
+
+def _common(seed: int, round: int) -> NDArray[np.uint64]:
+    """Return the seed `(1,)` of the places of a round that all agents of a run have in common."""
+    rng = generator(seed, Purpose.COMPRESSOR, round)
+    return rng.integers(2**64, size=1, dtype=np.uint64)
 
 
 def _random_positions(seed: NDArray[np.uint64], size: int, count: int) -> NDArray[np.int64]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from p2pfrl.core.errors import AgentError
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 MOST_WEIGHT = 256.0
 """The largest weight of a vector, in units of an update: what is larger counts as much."""
+
+
+def of_weighted(ring: FixedPoint) -> FixedPoint:
+    """Return how vectors and their weights become elements, if vectors alone do it as `ring`."""
+    return replace(ring, clip=max(ring.clip, 1.0) * MOST_WEIGHT)
+
 
 ANSWERS = {KEYS: SHARES, SHARES: UPDATE, REVEAL: REVEAL}
 """Kind of a coordinator's message -> kind of the answer."""
@@ -54,6 +62,10 @@ class Hiding(Stateful):
     def is_per_receiver(self) -> bool:
         """Whether every receiver is sent something else."""
         return False
+
+    def packed(self, elements: Ring) -> NDArray[Any]:
+        """Return the bytes of elements, as an array."""
+        return self.ring.packed(elements)
 
     def arrives(self, vector: Vector) -> Vector:
         """Return what a vector counts for in the sum, `(k,)`; one that is not finite, as it is."""
@@ -108,9 +120,9 @@ class OfMember(Hiding):
             weight = min(turn.env_steps / self._unit, MOST_WEIGHT)
             values = np.clip(np.asarray(vector, dtype=np.float64), -self.ring.clip, self.ring.clip)
             values[: len(values) // (1 + self._extras)] *= weight
-            scaled = FixedPoint(self.ring.clip * MOST_WEIGHT, self.ring.bits)
             self.elements(vector, turn.agent)
-            return self.member.submit(turn.round, scaled.encode(np.append(values, weight)))
+            weighted = of_weighted(self.ring).encode(np.append(values, weight))
+            return self.member.submit(turn.round, weighted)
         return self.member.submit(turn.round, self.elements(vector, turn.agent))
 
     def keys(self, round: int) -> bytes | None:

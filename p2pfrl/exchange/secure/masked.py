@@ -35,15 +35,18 @@ class Masked(Secure):
         clip: c, the largest number that travels: what is larger is cut off, entry by entry.
         fraction_bits: f: numbers travel as multiples of 2^-f, and each agent rounds by half of
             that at most.
+        ring_bits: b, of a number that travels, a multiple of 8: fewer are fewer bytes. Sums are
+            modulo 2^b, so n agents need n clip 2^f < 2^(b-1).
     """
 
     clip: float = Field(default=1024.0, gt=0)
     fraction_bits: int = Field(default=32, ge=0, le=52)
+    ring_bits: int = Field(default=64, ge=16, le=64, multiple_of=8)
 
     @property
     @override
     def ring(self) -> FixedPoint:
-        return FixedPoint(self.clip, self.fraction_bits)
+        return FixedPoint(self.clip, self.fraction_bits, self.ring_bits // 8)
 
 
 _NO_GATE = OneOf("gate", ("none",), "whether a gate opens says what an agent learned")
@@ -88,7 +91,7 @@ class OfCoordinator(Masked):
     """
 
     needs: ClassVar[Needs] = (
-        Need.EXACT_MESSAGES,
+        Need.ADDS_UP,
         Need.ONE_COORDINATOR,
         Need.ROUNDS,
         _NO_GATE,

@@ -194,6 +194,12 @@ def _of_links(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:
         yield Need.STATIC_GRAPH, Broken(("topology", "kind"), reason)
     if not scenario.compressor.is_difference:
         yield Need.KNOWN_COPIES, Broken(("compressor", "kind"), "use kind = 'difference'")
+    if not scenario.compressor.adds_up:
+        reason = (
+            f"with {kind_of('compressors', scenario.compressor)!r} places or scales are each agent's own; use kind = "
+            "'randk' with common = true, also in 'error_feedback', or fewer secure.ring_bits"
+        )
+        yield Need.ADDS_UP, Broken(("compressor", "kind"), reason)
 
 
 def _of_time(scenario: Scenario) -> Iterator[tuple[Need, Broken]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.errors import ScenarioError, TopologyError
 from p2pfrl.exchange.secure.hiding import MOST_WEIGHT
-from p2pfrl.exchange.secure.ring import FixedPoint
+from p2pfrl.exchange.secure.ring import BYTES, FixedPoint
 from p2pfrl.scenario.checks.facts import Problem
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
@@ -67,7 +68,10 @@ def _overflow(scenario: Scenario, ring: FixedPoint) -> Iterator[Problem]:
     by_steps = averages and scenario.coordinator.aggregator.reads_samples
     vectors = scenario.agents * (int(MOST_WEIGHT) if by_steps else 1)
     is_too_small = ring.clip < 2.0**-ring.bits
-    if not is_too_small and ring.capacity() >= vectors:
+    # With weights the weights themselves travel, too.
+    least = 1.0 if by_steps else 0.0
+    counted = replace(ring, clip=max(ring.clip, least))
+    if not is_too_small and counted.capacity() >= vectors:
         return
     clip, bits = f"clip = {ring.clip:g}", f"fraction_bits = {ring.bits}"
     if is_too_small:
@@ -75,11 +79,14 @@ def _overflow(scenario: Scenario, ring: FixedPoint) -> Iterator[Problem]:
         yield ("secure", "clip"), f"{reason}: every vector would become zeros; raise one of them"
         return
     whose = f"{scenario.agents} agents' vectors" + (", each weighed by steps," if by_steps else "")
-    reason = f"sums of {whose} would overflow 64 bits with {clip} and {bits}"
-    fix = f"lower clip to at most {_rounded_down(ring.largest_clip(vectors))}"
-    fits = [n for n in range(ring.bits) if FixedPoint(ring.clip, n).capacity() >= vectors]
-    fix += f", or fraction_bits to at most {fits[-1]}" if fits else ""
-    yield ("secure", "clip"), f"{reason}: {fix}"
+    width = 8 * ring.width
+    reason = f"sums of {whose} would overflow {width} bits with {clip} and {bits}"
+    largest = ring.largest_clip(vectors)
+    fixes = [f"lower clip to at most {_rounded_down(largest)}"] if largest > least else []
+    fits = [n for n in range(ring.bits) if replace(counted, bits=n).capacity() >= vectors]
+    fixes += [f"lower fraction_bits to at most {fits[-1]}"] if fits else []
+    fixes += ["raise ring_bits"] if ring.width < BYTES else []
+    yield ("secure", "clip"), f"{reason}: {', or '.join(fixes)}"
 
 
 def _rounded_down(value: float) -> str:
