@@ -13,7 +13,15 @@ from p2pfrl.agent import Agent, Rules
 from p2pfrl.build.attackers import Attackers
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Neighbors, Plan
-from p2pfrl.build.secure import Keyring, achieved, circle_of, member_of, simulated_keyring, sums_of
+from p2pfrl.build.secure import (
+    Keyring,
+    achieved,
+    circle_of,
+    circles,
+    member_of,
+    simulated_keyring,
+    sums_of,
+)
 from p2pfrl.consensus.coordinator import Sums, Witness
 from p2pfrl.consensus.mixing.base import Mixing, Weights, require_matrix
 from p2pfrl.consensus.mixing.metropolis import Metropolis
@@ -331,6 +339,10 @@ class Assembly:
             self.sums = sums_of(self.scenario, self.keyring, id)
         life = CoordinatorLife(id, model, encoder, port, witness, ledger, self.sums)
         return self._builder.coordinator(self.plan, life)
+
+    def circles(self) -> dict[int, tuple[int, ...]]:
+        """Return by agent who needs its key, without being a neighbor of it; empty for nobody."""
+        return circles(self.scenario, self._row)
 
     @property
     def keyring(self) -> Keyring:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.modes import MODES
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 SIMULATED = "simulated: they follow from the seed of the run"
 
 
+class OfRun(Protocol):
+    """Keys that stay the same in a run, for masks between neighbors."""
+
+    def private(self, agent: int) -> bytes:
+        """Return the private key of an agent of this world."""
+
+    def public(self, agent: int) -> bytes:
+        """Return the public key of any agent with which one of this world hears a neighbor."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """Keys of the agents of a world.
@@ -27,12 +37,34 @@ class Keyring:
     Attributes:
         source: (agent, incarnation) -> its random bytes.
         signer: id -> what signs its keys, and checks those of others.
+        of_run: keys of masks between neighbors.
         origin: where the random bytes come from, in words.
     """
 
     source: Callable[[int, int], Source]
     signer: Callable[[int], Signer]
+    of_run: OfRun
     origin: str
+
+
+class Simulated:
+    """Keys of a simulated run, which follow from its seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self.public = lru_cache(maxsize=1024)(self._public)
+
+    def private(self, agent: int) -> bytes:
+        """Return the private key of an agent."""
+        from p2pfrl.exchange.secure.keys import KEY, simulated
+
+        return simulated(self._seed, agent)(0, "neighbors", KEY)
+
+    def _public(self, agent: int) -> bytes:
+        """Return the public key of an agent."""
+        from p2pfrl.exchange.secure.keys import public_of
+
+        return public_of(self.private(agent))
 
 
 def simulated_keyring(seed: int) -> Keyring:
@@ -43,6 +75,7 @@ def simulated_keyring(seed: int) -> Keyring:
     return Keyring(
         lambda agent, incarnation: simulated(seed, agent, incarnation),
         lambda agent: Unsigned(),
+        Simulated(seed),
         SIMULATED,
     )
 
@@ -83,20 +116,31 @@ def circle_of(
     `row` gives the row of the mixing matrix of an agent in a round.
     """
     from p2pfrl.exchange.secure.hiding import OfCircle
-    from p2pfrl.exchange.secure.keys import KEY, public_of
-
-    def private(who: int) -> bytes:
-        return keyring.source(who, 0)(0, "neighbors", KEY)
 
     assert scenario.secure.ring is not None
     return OfCircle(
         agent,
         run=scenario.name,
-        private=private(agent),
-        public=lru_cache(maxsize=1024)(lambda who: public_of(private(who))),
+        private=keyring.of_run.private(agent),
+        public=keyring.of_run.public,
         circle=lambda round, to: row(to, round),
         ring=scenario.secure.ring,
     )
+
+
+def circles(scenario: Scenario, row: Callable[[int, int], Weights]) -> dict[int, tuple[int, ...]]:
+    """Return by agent who else is heard by a neighbor of it: they need each other's keys.
+
+    Empty where no masks cancel between neighbors. `row` as in `circle_of`.
+    """
+    if not (scenario.secure.is_of_neighbors and MODES[scenario.mode].mixes):
+        return {}
+    met: dict[int, set[int]] = {agent: set() for agent in range(scenario.agents)}
+    for receiver in met:
+        heard = {j for j, weight in row(receiver, 0).items() if weight and j != receiver}
+        for j in heard:
+            met[j] |= heard - {j}
+    return {agent: tuple(sorted(others)) for agent, others in met.items()}
 
 
 def sums_of(scenario: Scenario, keyring: Keyring, id: int) -> Sums:

@@ -166,7 +166,8 @@ def _evaluate(assembly: Assembly, parameters: Vector, recorder: Recorder) -> Non
 def _trust(assembly: Assembly, peers: Sequence[Peer]) -> Mapping[str, Any]:
     """Return what the ledgers of all agents say, and what came of secure sums."""
     ledgers = {agent: resumed(found) for agent, found in charges(assembly, peers).items()}
-    own = [peer.summary.get("secure") for peer in peers if COORDINATOR in peer.agents]
+    sum_up = [peer for peer in peers if COORDINATOR in peer.agents] or peers[:1]
+    own = [peer.summary.get("secure") for peer in sum_up]
     sums = {"secure": found} if own and isinstance(found := own[0], dict) else {}
     return {**spent(assembly.privacy, ledgers, REAL, among(assembly)), **sums}
 

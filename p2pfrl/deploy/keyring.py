@@ -9,23 +9,28 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, lru_cache
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from p2pfrl.build.secure import Keyring
+from p2pfrl.build.secure import Keyring, OfRun
 from p2pfrl.exchange.secure.errors import SecureError
-from p2pfrl.exchange.secure.keys import Source, expanded
+from p2pfrl.exchange.secure.keys import Source, expanded, public_of
 from p2pfrl.exchange.secure.members import Unsigned
+from p2pfrl.net.acquaintances import Acquaintances, kept_key
 from p2pfrl.net.options import Current, Files, Security
 from p2pfrl.net.tls import CertificateError, name_of
 from p2pfrl.scenario.traffic import SIGNATURE
 
 SIGNED = "of the operating system, signed with the agents' certificates"
 UNSIGNED = "of the operating system, not signed: --tls signs them"
+MET = "of the operating system, exchanged under the agents' certificates"
+MET_PLAINLY = "of the operating system, exchanged without certificates: --tls protects them"
 _SHA256 = ec.ECDSA(hashes.SHA256())
+_NOBODY = Acquaintances(b"", b"")
 
 
 class Certified:
@@ -114,9 +119,20 @@ def from_system() -> Callable[[int, int], Source]:
     return source
 
 
-def real_keyring(security: Security) -> Keyring:
-    """Return the keys of a process, signed where it has a certificate."""
+def acquaintances(folder: Path) -> Acquaintances:
+    """Return the key of a process for masks between neighbors, as its directory has it."""
+    private = kept_key(folder)
+    return Acquaintances(private, public_of(private))
+
+
+def real_keyring(security: Security, met: Acquaintances | None = None) -> Keyring:
+    """Return the keys of a process, signed where it has a certificate.
+
+    `met` has the keys of masks between neighbors, where there are any.
+    """
+    keys: OfRun = met or _NOBODY
     if security.files is None:
-        return Keyring(from_system(), lambda agent: Unsigned(), UNSIGNED)
+        origin = UNSIGNED if met is None else MET_PLAINLY
+        return Keyring(from_system(), lambda agent: Unsigned(), keys, origin)
     signer = Certified(security.files, security.current)
-    return Keyring(from_system(), lambda agent: signer, SIGNED)
+    return Keyring(from_system(), lambda agent: signer, keys, SIGNED if met is None else MET)

@@ -40,6 +40,7 @@ from p2pfrl.deploy.thinning import thinning_of
 from p2pfrl.learning.environments.gym import opened
 from p2pfrl.learning.environments.specs import encode
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.net.acquaintances import Acquaintances
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.departures import Departures, read_mark
 from p2pfrl.net.discovery import announcing, discover
@@ -68,7 +69,7 @@ from p2pfrl.scenario.checks.attacks import refuse_attacks
 from p2pfrl.scenario.checks.faults import refuse_faults
 from p2pfrl.scenario.checks.notes import without_effect
 from p2pfrl.scenario.checks.resuming import refuse_resuming, refuse_unsaved
-from p2pfrl.scenario.checks.secure import refuse_masks
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files, sources
 
@@ -81,6 +82,10 @@ TIMINGS = "timings.json"
 _UNSIGNED = (
     "secure sums without --tls: keys are not signed, so the coordinator, or whoever else passes messages on, can "
     "replace them by its own and see every vector; it cannot if it only listens"
+)
+_UNPROTECTED = (
+    "masks between neighbors without --tls: whoever passes on what two processes say to each other can replace their "
+    "keys by its own and see vectors; it cannot if it only listens"
 )
 ENVIRONMENTS = "environments.json"
 
@@ -137,7 +142,6 @@ def deploy(
     """
     refuse_faults(scenario.faults)
     refuse_attacks(scenario)
-    refuse_masks(scenario)
     with reserved_for_peer(out):
         return _deploy_in(scenario, place, out, security, timing, announce, quiet=quiet)
 
@@ -218,7 +222,8 @@ async def _deploy(
     _say_what_is_ignored(scenario, log)
     credentials = _credentials(security, place.agents, log)
     text = resolved(scenario)
-    assembly = Assembly(scenario, _keyring(scenario, security, log))
+    met = _acquaintances(scenario, out)
+    assembly = Assembly(scenario, _keyring(scenario, security, log, met))
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))
     incarnation = checkpoints.incarnation()
     if place.fleet is None and (known := checkpoints.whereabouts()) is not None:
@@ -241,13 +246,16 @@ async def _deploy(
             settings(text)
             | sources(scenario)
             | {ENGINE: assembly.learning.stack.traits.engine}
-            | read_mark(out).settings,
+            | read_mark(out).settings
+            | ({} if met is None else met.settings),
         )
         fleet, ids = await supervised(
             _find(scenario, place, out, own, assembly, security, timing, log, announce)
         )
         refuse_split_hosts(ids, scenario.hosted)
         checkpoints.keep_whereabouts(address[1], ids, fleet)
+        if met is not None:
+            met.live(ids)
         trainer = assembly.trainer([agent for agent in ids if agent >= 0])
         writes = _writes(scenario, log)
         audit = Audit(out / AUDIT, log.say)
@@ -275,6 +283,8 @@ async def _deploy(
             patience=scenario.schedule.patience,
             grace=scenario.schedule.every,
             departures=departures,
+            circles=assembly.circles(),
+            acquaintances=met,
         )
         journal = Journal(
             out / JOURNAL,
@@ -351,15 +361,29 @@ async def _deploy(
         return summary
 
 
-def _keyring(scenario: Scenario, security: Security, log: RunLog) -> Keyring | None:
-    """Return the keys of secure sums; None where vectors are not hidden."""
+def _acquaintances(scenario: Scenario, out: Path) -> Acquaintances | None:
+    """Return the keys of masks between neighbors; None where there are none."""
+    if not (scenario.secure.is_of_neighbors and MODES[scenario.mode].mixes):
+        return None
+    from p2pfrl.deploy.keyring import acquaintances
+
+    return acquaintances(out)
+
+
+def _keyring(
+    scenario: Scenario, security: Security, log: RunLog, met: Acquaintances | None
+) -> Keyring | None:
+    """Return the keys of secure sums; None where vectors are not hidden.
+
+    `met` has those of masks between neighbors.
+    """
     if not scenario.secure.is_on:
         return None
     from p2pfrl.deploy.keyring import real_keyring
 
     if security.files is None:
-        log.say(_UNSIGNED)
-    return real_keyring(security)
+        log.say(_UNSIGNED if met is None else _UNPROTECTED)
+    return real_keyring(security, met)
 
 
 def _credentials(security: Security, ids: Sequence[int], log: RunLog) -> Credentials | None:

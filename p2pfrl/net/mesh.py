@@ -21,6 +21,7 @@ from typing import Any, cast
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.types import OPTED_OUT, Frame
 from p2pfrl.core.wire import Decoder
+from p2pfrl.net.acquaintances import Acquaintances
 from p2pfrl.net.admission import of_greetings
 from p2pfrl.net.departures import Departures
 from p2pfrl.net.dialing import keep_dialing
@@ -76,6 +77,7 @@ class Mesh:
             or is gone, for whatever reason.
         log: receives events.
         departures: who opted out, which is noted there; None: nobody is remembered.
+        acquaintances: the keys of other processes, which are noted there; None: nobody has any.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Mesh:
         report: Callable[[tuple[int, ...], bool], None],
         log: Log,
         departures: Departures | None = None,
+        acquaintances: Acquaintances | None = None,
     ) -> None:
         self.refusals: dict[str, int] = {}
         self.is_done = False
@@ -107,6 +110,7 @@ class Mesh:
         self._report = report
         self._log = log
         self._departures = departures
+        self._acquaintances = acquaintances
         # The newest connection to each process that has joined, even after it has closed.
         self._current: dict[Address, Link] = {}
         self._resend = ResendBuffer()
@@ -338,6 +342,8 @@ class Mesh:
             )
         if self._departures is not None and (gone := self._departures.refusal(peer)):
             return gone
+        if self._acquaintances is not None and (other := self._acquaintances.refusal(peer)):
+            return other
         link = self._current.get(address)
         newest = link.session.peer.incarnation if link is not None and link.session.peer else -1
         if peer.incarnation < newest:
@@ -365,6 +371,11 @@ class Mesh:
                 link, link.session.give_up("stale_incarnation", "a newer one has joined meanwhile")
             )
             return
+        if self._acquaintances is not None:
+            if other := self._acquaintances.refusal(event.peer):
+                self._handle(link, link.session.give_up(*other))
+                return
+            self._acquaintances.note(event.peer)
         # Set first: dropping the old connection calls `_closed`, which must find a newer current
         # one and report nothing.
         self._current[address] = link

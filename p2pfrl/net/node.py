@@ -29,6 +29,7 @@ from p2pfrl.core.types import (
 from p2pfrl.core.wire import Decoder
 from p2pfrl.learning.meetings import Meetings
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.net.acquaintances import Acquaintances
 from p2pfrl.net.batching import Batches
 from p2pfrl.net.clock import WallClock
 from p2pfrl.net.departures import Departures
@@ -45,6 +46,7 @@ _MAILBOX = 1024
 """Maximum number of events that wait for one agent.
 
 The agent takes all of them in every turn of the loop, so more are a flood."""
+_NO_CIRCLES: Mapping[int, Sequence[int]] = {}
 _FORMS = 256
 """Number of header forms that a process caches. Its few neighbors send similar headers."""
 
@@ -84,6 +86,8 @@ class Node:
         grace: local updates that a member of a shared world in a process that was started again
             starts without waiting for the others.
         departures: who opted out.
+        circles: agent -> others whose processes it needs a link to, to know their keys.
+        acquaintances: the keys of other processes; None where nobody needs any.
     """
 
     def __init__(
@@ -103,6 +107,8 @@ class Node:
         patience: float = 0.0,
         grace: int = 1,
         departures: Departures | None = None,
+        circles: Mapping[int, Sequence[int]] = _NO_CIRCLES,
+        acquaintances: Acquaintances | None = None,
     ) -> None:
         self.reason = "rounds"
         self.traffic = Traffic()
@@ -121,7 +127,9 @@ class Node:
             agent: address for address, agents in fleet.processes.items() for agent in agents
         }
         mine = self._address[own.agents[0]]
-        near = {self._address[peer] for agent in own.agents for peer in neighbors[agent]}
+        linked = [peer for agent in own.agents for peer in neighbors[agent]]
+        linked += [peer for agent in own.agents for peer in circles.get(agent, ())]
+        near = {self._address[peer] for peer in linked}
         others = {address: fleet.processes[address] for address in sorted(near) if address != mine}
         self.mesh = Mesh(
             own,
@@ -133,6 +141,7 @@ class Node:
             report=self._report,
             log=log,
             departures=departures,
+            acquaintances=acquaintances,
         )
         self._departures = departures
         self._leaves = False

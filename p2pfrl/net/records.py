@@ -26,6 +26,8 @@ MAX_CONTROL = 65536
 ENVELOPE = struct.Struct("<3sBBxH")
 LENGTH = struct.Struct("<I")
 MAGIC = b"p2p"
+MASKS = "masks"
+"""Key of a hello's settings: the public key of that process for masks between neighbors."""
 ENGINE = "engine"
 """Key of a hello's settings: what computes networks in that process, whatever the scenario says."""
 _TLS_HANDSHAKE = b"\x16\x03"
@@ -46,7 +48,7 @@ class Identity:
         nonce: 16 fresh random bytes.
         address: host and port on which it listens.
         settings: the scenario's keys and values as text, so that messages can name differences, and
-            `ENGINE`.
+            `ENGINE` and, where neighbors mask what they send, `MASKS`.
     """
 
     run: str

@@ -8,9 +8,10 @@ import pytest
 import p2pfrl
 from p2pfrl.build import assembly
 from p2pfrl.build.preview import preview
-from p2pfrl.build.secure import simulated_keyring
+from p2pfrl.build.secure import Simulated, simulated_keyring
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.exchange.secure.hiding import OfCircle
+from p2pfrl.exchange.secure.keys import public_of
 from p2pfrl.exchange.secure.sums import Sums
 from p2pfrl.scenario import loads
 
@@ -292,6 +293,15 @@ def test_models_of_neighbors_do_not_depend_on_the_keys(monkeypatch):
     again = p2pfrl.run(scenario)
     assert again.summary["digest"] != first.summary["digest"]
     assert again.parameters.tolist() == first.parameters.tolist()
+
+
+def test_a_public_key_that_is_not_its_owners_is_noticed(monkeypatch):
+    """Planted: masks of one agent do not cancel with those of the others."""
+    monkeypatch.setattr(
+        Simulated, "_public", lambda self, who: public_of(self.private(99 if who == 3 else who))
+    )
+    plain, hidden = (p2pfrl.run(loads(GOSSIP + GRAPHS["regular"] + more)) for more in ("", MASKS))
+    assert np.abs(hidden.parameters - plain.parameters).max() > 1.0
 
 
 @pytest.mark.parametrize(

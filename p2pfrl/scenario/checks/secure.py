@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.topologies.base import TopologyView
-from p2pfrl.core.errors import ScenarioError, TopologyError
+from p2pfrl.core.errors import TopologyError
 from p2pfrl.exchange.secure.hiding import MOST_WEIGHT
 from p2pfrl.exchange.secure.ring import BYTES, FixedPoint
 from p2pfrl.scenario.checks.facts import Problem
@@ -115,18 +115,3 @@ def _neighborhoods(scenario: Scenario) -> Iterator[Problem]:
             fix = f"use a topology and mixing with at least {_FEWEST} neighbors each"
             yield ("secure", "kind"), f"{reason}: {fix}"
             return
-
-
-def refuse_masks(scenario: Scenario) -> None:
-    """Raise an error for sums between neighbors, for which processes have no way to agree on keys.
-
-    Raises:
-        ScenarioError: the scenario has them.
-    """
-    if scenario.secure.is_of_neighbors:
-        reason = (
-            "the neighbors of a neighbor have no connection of their own over which to agree on keys, and the one "
-            "between them is the one that must not know: use mode = 'central' with 'secure_aggregation', or the "
-            "simulator"
-        )
-        raise ScenarioError([f"secure.kind: 'neighborhood_masks' is for the simulator: {reason}"])
