@@ -56,6 +56,11 @@ def test_a_run_has_the_epsilon_of_the_sum_and_says_whom_agents_trust():
         (BASE + SECURE.replace(", minimum = 4", ""), "there may be sums of 3: set minimum = 4"),
         (BASE.replace('{payload = "delta"}', "{}") + SECURE, "releases whose size can be bounded"),
         (BASE.replace("parts = 4", "parts = 2") + SECURE, "parts"),
+        (
+            BASE + SECURE + 'compressor = {kind = "error_feedback", '
+            'compressor = {kind = "randk", common = true}}\n',
+            "what it kept of several rounds",
+        ),
     ],
 )
 def test_less_noise_than_promised_is_refused(toml, said):

@@ -31,6 +31,15 @@ def parts(scenario: Scenario) -> Iterator[Problem]:
     elif rule.fewest(0) < needed:
         reason = f"each of {needed} agents adds its part, and there may be sums of {rule.fewest(0)}"
         yield ("secure", "minimum"), f"{reason}: set minimum = {needed}, or lower privacy.parts"
+    if kind_of("compressors", scenario.compressor) == "error_feedback":
+        reason = (
+            "an agent that was away would send what it kept of several rounds, and the others add noise for one; use "
+            "'randk' with common = true alone"
+        )
+        yield (
+            ("compressor", "kind"),
+            f"'error_feedback' and parts of noise exclude each other: {reason}",
+        )
 
 
 def secure(scenario: Scenario) -> Iterator[Problem]:
