@@ -43,6 +43,8 @@ Path = tuple[str | int, ...]
 EFFECT, NOTE, REFUSAL, SILENT, UNTRIED = "effect", "note", "refusal", "silent", "untried"
 _TRIES = 5
 """Other values of a key that are tried until one has an effect."""
+_STEPS = 10
+"""Steps of an episode, where nothing else is said: evaluations and baselines take most of a run."""
 
 
 @dataclass(frozen=True)
@@ -266,8 +268,13 @@ def _ran(text: str) -> str:
 
 
 def dumped(table: Table) -> Table | None:
-    """Return the tables of a scenario with all keys; None if it is refused."""
-    scenario = read(table).scenario
+    """Return the tables of a scenario with all keys, not to be changed; None if it is refused."""
+    return _dumped(to_toml(table))
+
+
+@lru_cache(maxsize=256)
+def _dumped(text: str) -> Table | None:
+    scenario = _read(text).scenario
     return None if scenario is None else tomllib.loads(resolved(scenario))
 
 
@@ -301,9 +308,12 @@ def compare(
 ) -> Found:
     """Return what other values of the key at `path` do; without runs, whether they load."""
     refused, silent = None, []
-    plain = ran(base) if runs and read(base).scenario is not None else ""
+    before = read(base).scenario
+    plain = ran(base) if runs and before is not None else ""
     for changed in tried:
         outcome = read(changed)
+        if before is not None and outcome.scenario == before:
+            continue  # what was left out says the same
         if outcome.scenario is None:
             if refused is None or names([refused], path, kind) is None:
                 refused = names(outcome.refusal, path, kind) or outcome.refusal[0]
@@ -404,8 +414,10 @@ class Walk:
 
     def _environment(self, key: Key, id: str, table: Table) -> None:
         """Try an environment, its options, and the keys beside them."""
-        member = {"id": id, "instances": 1, **self._required.get(f"{key.label}:{id}", {})}
-        base = self._member(resolve(id).rule, member, key.path, key.label, table)
+        rule = resolve(id).rule
+        short = {"max_steps": _STEPS} if "max_steps" in options_of(rule) else {}
+        member = {"id": id, "instances": 1} | short | self._required.get(f"{key.label}:{id}", {})
+        base = self._member(rule, member, key.path, key.label, table)
         if base is not None:
             for own in keys(OwnKeys, at(dumped(base), key.path), key.path, f"{key.label}:{id}."):
                 if own.path[-1] != "id":
@@ -423,10 +435,13 @@ class Walk:
         for number, (name, usual) in enumerate(found.items()):
             place, label = (*key.path, name), f"{key.label}.{name}"
             own = self._own.get(label, (1.1 * usual, usual + 0.1, 0.5 * usual))
-            if "constant" in slot.rules():  # a number is a distribution, and no drift
-                self._note(
-                    label, self._compare(table, place, [put(table, place, value) for value in own])
-                )
+            is_number = "constant" in slot.rules()  # which is a distribution, and no drift
+            for number_of, settings in enumerate(({}, *self._helps.get(label, ()))):
+                base = merged(table, settings)
+                tried = [put(base, place, value) for value in own]
+                if is_number and self._note(label, self._compare(base, place, tried)):
+                    self.used.update([label] if number_of else [])
+                    break
             label = f"{key.label.partition(':')[0]}.{key.path[-1]}"
             for kind, member in slot.rules().items() if not number else ():
                 if f"{label}:{kind}" in self.found and self.found[f"{label}:{kind}"].what == EFFECT:

@@ -443,6 +443,7 @@ HELPS: dict[str, list[Table]] = {
     "mixing:uniform.on_loss": [LOSSY],
     "mixing:lazy.on_loss": [LOSSY],
     "mixing:capacity.on_loss": [LOSSY],
+    "mixing:by_role.on_loss": [LOSSY],
     "mixing:push_sum.least_weight": [
         {"topology": {"kind": "star"}, **LOSSY, "stop": {"rounds": 12}}
     ],
@@ -471,6 +472,11 @@ HELPS: dict[str, list[Table]] = {
         },
     ],
     "environment:crossing.max_steps": [CONTINUOUS],
+    **{
+        f"environment:{id}.vary.goal_velocity": [{"environment": {"vary": {"goal_position": -0.5}}}]
+        for id in ("mountain_car", "mountain_car_continuous")
+    },
+    "environment:matrix_game.opponents": [FULL],
     "environment:garnet.opposed": [{"environment": {"kinds": 2}}],
     "learner:npg.damping": [{"learner": {"exact": False}}],
     "learner:npg.horizon": [{"learner": {"exact": False}}],
@@ -502,6 +508,8 @@ VALUES: dict[str, list[Any]] = {
     "learner:local.make": ["local_learners:Small"],
     "learner:local.kwargs": [{"hidden": 3}],
     "environment:gridworld.walls": [[[0, 1]]],
+    "environment:mountain_car.vary.goal_velocity": [0.07],
+    "environment:mountain_car_continuous.vary.goal_velocity": [0.07],
     "environment:matrix_game.game": ["rps"],
     "environment:congestion.roads": [[[1.0, 0.0], [0.5, 1.0]]],
     "environment:gridworld.start": [[0, 1]],

@@ -19,6 +19,14 @@ def file(request):
     return request.param
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, id=file.stem, marks=[pytest.mark.slow] * file.stem.endswith("_mujoco"))
+        for file in FILES
+    ],
+    indirect=True,
+)
 def test_a_shipped_scenario_runs_three_rounds_as_it_always_did(file):
     record = p2pfrl.run(p2pfrl.load(file, overrides=golden.OVERRIDES))
     scenario = p2pfrl.load(file)
