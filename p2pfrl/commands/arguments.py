@@ -255,6 +255,8 @@ class Overrides:
         from p2pfrl.scenario.checks.notes import notes
 
         values = overrides(self.set)
+        if "seed" in values and self.seed is not None:
+            raise ScenarioError(["--seed: expected either --seed or --set seed, got both"])
         values = values if self.seed is None else {**values, "seed": self.seed}
         if own:
             from p2pfrl.scenario.own import open_own

@@ -178,7 +178,9 @@ def _line(run: Listed) -> list[str]:
     parts = [str(known["written"]).replace("T", " ")[:16], str(run.directory), run.state]
     if run.summary is not None:
         seed = "" if known["seed"] is None else f" s{known['seed']}"
-        parts += [f"{known['mode']}{seed}", f"{known['rounds']} rounds"]
+        parts.append(f"{known['mode']}{seed}")
+        if known["rounds"] is not None:
+            parts.append(f"{known['rounds']} round{'s' * (known['rounds'] != 1)}")
     if run.process is not None:
         from p2pfrl.net.fleet import show_agents
 

@@ -30,6 +30,10 @@ class ScenarioError(P2PFRLError):
         return type(self), (self.problems,)
 
 
+class ArgumentError(ScenarioError, TypeError):
+    """Arguments of a function are not what it takes; `problems` has a line for each."""
+
+
 class ScenarioWarning(UserWarning):
     """A key of a scenario has no effect, or what its environments return looks wrong."""
 

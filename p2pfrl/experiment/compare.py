@@ -10,13 +10,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.build.modes import BUILDERS
+from p2pfrl.core.arguments import Kind, Overrides, Processes, Seeds, checked_call
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
-from p2pfrl.core.wording import show
 from p2pfrl.experiment.comparison import Comparison
 from p2pfrl.experiment.equal import equal_members
 from p2pfrl.experiment.jobs import (
@@ -29,7 +30,7 @@ from p2pfrl.experiment.jobs import (
     run_all,
 )
 from p2pfrl.experiment.measures import Cell, Rows, score_of, tabulate
-from p2pfrl.experiment.members import SEEDS, Member, checked_seeds, members
+from p2pfrl.experiment.members import SEEDS, Member, Settings, members, refuse_doubled
 from p2pfrl.results.aggregates import Outcomes, Standing, normalized, standings
 from p2pfrl.results.directory import new_series, reserved_for_series
 from p2pfrl.results.files import read_bytes, refusing, write_bytes
@@ -37,22 +38,25 @@ from p2pfrl.results.record import load
 from p2pfrl.scenario import loads
 from p2pfrl.scenario.sections import Scenario
 
+Files = Annotated[str | Path | Sequence[str | Path], Kind("a file, a name, or a list of them")]
+"""Scenarios that are compared."""
 MODES = ("gossip", "central", "independent")
 """Modes in which one file is compared, if nothing is said."""
 _NUMBER = re.compile(r"(\d+(?:,\d{3})*(?:\.\d+)?)")
 _TARGETS = ("time_to_target.rounds", "time_to_target.bytes", "time_to_target.virtual_seconds")
 
 
+@checked_call
 def compare(
-    scenario: str | Path | Sequence[str | Path],
+    scenario: Files,
     modes: str | Sequence[str] | None = None,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Seeds = SEEDS,
     out: Path | str | None = None,
     *,
     recipes: str | Sequence[str] = (),
-    settings: Mapping[str, Sequence[object]] | None = None,
-    overrides: Mapping[str, object] | None = None,
-    jobs: int = 1,
+    settings: Settings | None = None,
+    overrides: Overrides | None = None,
+    jobs: Processes = 1,
     resume: bool = False,
     overwrite: bool = False,
     run: Execute = execute,
@@ -89,16 +93,14 @@ def compare(
         P2PFRLError: every run has failed.
         ScenarioError: no member is valid, or two members are the same.
     """
-    seeds = checked_seeds(seeds)
-    if not isinstance(scenario, str | Path | Sequence):
-        raise ScenarioError(
-            [f"scenario: expected a file, a name, or a list of them, got {show(scenario)}"]
-        )
+    seeds = [*map(int, seeds)]
     files = [scenario] if isinstance(scenario, str | Path) else [*scenario]
     some = [recipes] if isinstance(recipes, str) else [*recipes]
     if modes is None:
         modes = () if some or settings or len(files) > 1 else MODES
-    found = members(files, [modes] if isinstance(modes, str) else modes, some, settings, overrides)
+    every = [modes] if isinstance(modes, str) else [*modes]
+    refuse_doubled(settings or {}, overrides, has_modes=bool(every))
+    found = members(files, every, some, settings, overrides)
     if out is None:
         out = new_series(Path(files[0]).stem if len(files) == 1 else "several", "compare")
     folder = Path(out)
@@ -108,6 +110,8 @@ def compare(
             (*member.overrides.items(), ("seed", seed)),
             folder / f"{member.folder}-s{seed}",
             member.label,
+            member.recipe,
+            member.of_recipe,
         )
         for member in found
         for seed in seeds

@@ -56,20 +56,39 @@ class Job:
         overrides: values by dotted key, including `seed` and `mode`.
         directory: the run directory to fill.
         label: what tells its settings apart from those of other jobs; the same for all seeds.
+        recipe: the recipe that some of the overrides stand for, "" if none does.
+        of_recipe: the keys of those.
     """
 
     scenario: str
     overrides: tuple[tuple[str, object], ...]
     directory: Path
     label: str = ""
+    recipe: str = ""
+    of_recipe: tuple[str, ...] = ()
 
     def load(self) -> Scenario:
         """Return its scenario.
 
         Raises:
-            ScenarioError: it is not valid.
+            ScenarioError: it is not valid; what a recipe is to blame for names it.
         """
-        return load(self.scenario, dict(self.overrides))
+        try:
+            return load(self.scenario, dict(self.overrides))
+        except ScenarioError as error:
+            if not self.recipe:
+                raise
+            raise ScenarioError([*map(self._blamed, error.problems)]) from None
+
+    def _blamed(self, problem: str) -> str:
+        """Return a problem of a key of the recipe, which is no override of the user's, with it."""
+        match = re.match(r"overrides: ([^:\s]+)", problem)
+        key = match[1] if match else ""
+        if not any(
+            f"{key}.".startswith(f"{own}.") or own.startswith(f"{key}.") for own in self.of_recipe
+        ):
+            return problem
+        return problem.replace("overrides:", f"recipe {self.recipe}:", 1)
 
 
 @dataclass(frozen=True)
@@ -202,7 +221,7 @@ def _refused(jobs: Sequence[Job]) -> dict[Path, Finished]:
         is_left_out = text.startswith("left out: ")
         category = ScenarioWarning if is_left_out else IdleWarning
         who = members_in_words([*dict.fromkeys(own)], labels)
-        warnings.warn(f"{who}: {text}" if who else text, category, stacklevel=4)
+        warnings.warn(f"{who}: {text}" if who else text, category, stacklevel=5)
     return found
 
 

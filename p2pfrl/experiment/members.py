@@ -6,13 +6,13 @@ import itertools
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Annotated, Any
 
-import numpy as np
-
+from p2pfrl.core.arguments import Kind
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.tables import leaves
 from p2pfrl.core.wording import did_you_mean, show
@@ -21,6 +21,10 @@ from p2pfrl.scenario.layers import read
 
 SEEDS: Sequence[int] = range(5)
 """Seeds of a series of runs, if nothing is said."""
+Settings = Annotated[
+    Mapping[str, Any], Kind('values by dotted key, such as {"learner.lr": [0.1, 0.2]}')
+]
+"""Several values of keys; `grid` says which of them are no lists."""
 _OF_FILE = ("topology", "learner", "environment")
 """Sections of a recipe that give way to those of the file: who learns what, and who is near."""
 
@@ -36,6 +40,8 @@ class Member:
         scenario: the file.
         overrides: values by dotted key.
         folder: start of the names of its run directories.
+        recipe: the recipe that takes the place of the file's own, "" for none.
+        of_recipe: the keys in `overrides` that are those of the recipe.
     """
 
     label: str
@@ -44,6 +50,8 @@ class Member:
     scenario: str
     overrides: Mapping[str, object] = field(hash=False)
     folder: str
+    recipe: str = ""
+    of_recipe: tuple[str, ...] = ()
 
 
 def members(
@@ -90,8 +98,7 @@ def members(
     some_modes: Sequence[str | None] = modes or (None,)
     for file, recipe, mode, point in itertools.product(names, some_recipes, some_modes, points):
         given = {**(overrides or {}), **point, **({} if mode is None else {"mode": mode})}
-        if recipe is not None:
-            given = {**_of_recipe(recipe, file, given), **given}
+        own = {} if recipe is None else _of_recipe(recipe, file, given)
         parts = [str(recipe)] if len(recipes) > 1 else []
         parts += [str(mode)] if len(modes) > 1 else []
         parts += [f"{words[key]} {_text(value)}" for key, value in point.items()]
@@ -104,24 +111,12 @@ def members(
         else:
             task, algorithm = "", " · ".join(parts)
             label = algorithm or (names[file] if len(files) > 1 else recipe or mode or names[file])
-        found.append(Member(label, task, algorithm, file, given, _folder(label)))
-    return tuple(found)
-
-
-def checked_seeds(seeds: Iterable[object]) -> list[int]:
-    """Return seeds as a list.
-
-    Raises:
-        ScenarioError: they are no list of different whole numbers.
-    """
-    is_list = isinstance(seeds, Iterable) and not isinstance(seeds, str | Mapping)
-    found = [*seeds] if is_list else []
-    are_whole = all(isinstance(s, int | np.integer) and not isinstance(s, bool) for s in found)
-    if not found or not are_whole or len({*found}) != len(found):
-        raise ScenarioError(
-            [f"seeds: expected different whole numbers, such as range(5), got {show(seeds)}"]
+        folder, of_recipe = _folder(label), tuple(key for key in own if key not in given)
+        member = Member(
+            label, task, algorithm, file, {**own, **given}, folder, recipe or "", of_recipe
         )
-    return [int(s) for s in found]  # type: ignore[call-overload]
+        found.append(member)
+    return tuple(found)
 
 
 def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], ...]:
@@ -133,13 +128,6 @@ def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], .
     Raises:
         ScenarioError: the values of a key are no list, or none.
     """
-    if not hasattr(settings, "items"):
-        shown = show(settings)
-        raise ScenarioError(
-            [
-                f'settings: expected values by dotted key, such as {{"learner.lr": [0.1, 0.2]}}, got {shown}'
-            ]
-        )
     for key, values in settings.items():
         if isinstance(values, str | Mapping) or not hasattr(values, "__len__"):
             raise ScenarioError([f"settings: {key}: expected a list of values, got {values!r}"])
@@ -148,6 +136,33 @@ def grid(settings: Mapping[str, Sequence[object]]) -> tuple[dict[str, object], .
     return tuple(
         dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())
     )
+
+
+def refuse_doubled(
+    settings: Mapping[str, object],
+    overrides: Mapping[str, object] | None,
+    *,
+    has_modes: bool = False,
+) -> None:
+    """Refuse keys of a series that something else sets for every run: they would have no effect.
+
+    Raises:
+        ScenarioError: both have a key, one has the seed, or the mode of runs in several modes.
+    """
+    problems = []
+    for what, keys in (("settings", settings), ("overrides", overrides or {})):
+        if "seed" in keys:
+            problems.append(
+                f"{what}: seed: runs have the seeds of their series; give seeds (--seeds) in its place"
+            )
+        if "mode" in keys and has_modes:
+            problems.append(
+                f"{what}: mode: runs have the modes of their series; give modes (--modes) in its place"
+            )
+    both = [key for key in settings if key in (overrides or {})]
+    problems += [f"overrides: {key}: settings have it, too; give it once" for key in both]
+    if problems:
+        raise ScenarioError(problems)
 
 
 def _of_recipe(recipe: str, file: str, given: Mapping[str, object]) -> dict[str, object]:

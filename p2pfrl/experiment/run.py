@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from threadpoolctl import threadpool_limits
 from typing_extensions import Unpack
@@ -19,6 +19,7 @@ from p2pfrl.build.privacy import SIMULATED, among, spent
 from p2pfrl.build.record import Totals, compose, opted_out
 from p2pfrl.build.world import World, build
 from p2pfrl.core.actor import Actor
+from p2pfrl.core.arguments import Kind, checked_call
 from p2pfrl.core.causes import FOREIGN, cause, is_of_user
 from p2pfrl.core.errors import IdleWarning, P2PFRLError, RecordError, ScenarioError
 from p2pfrl.core.interrupts import postponed, raised
@@ -36,7 +37,7 @@ from p2pfrl.experiment.rules import (
     with_rules,
 )
 from p2pfrl.experiment.starts import Start, with_start
-from p2pfrl.experiment.workforce import Count, Workforce, checked, employed
+from p2pfrl.experiment.workforce import Count, Workforce, employed
 from p2pfrl.results.directory import clear, reserved
 from p2pfrl.results.record import FAILURE, Record, save
 from p2pfrl.results.recorder import Row
@@ -50,10 +51,13 @@ from p2pfrl.scenario.sources import copy_files
 from p2pfrl.simulator.digest import NAMES
 
 Progress = Callable[[Row], None]
+Runnable = Annotated[Scenario | str | Path, Kind("a scenario, or the file or name of one")]
+"""What is run."""
 
 
+@checked_call
 def simulate(
-    scenario: Scenario | str | Path,
+    scenario: Runnable,
     *,
     seed: int | None = None,
     out: str | Path | None = None,
@@ -126,13 +130,13 @@ def simulate(
             nullcontext()
             if workers is None and cluster is None
             else employed(
-                "auto" if workers is None else checked(workers), scenario, world, cluster
+                "auto" if workers is None else workers, scenario, world, cluster
             ) as force,
         ):
             world.assembly.learning.follow(working)
             run.notes = tuple(notes(scenario))
             for note in () if resuming else filter(is_idle, run.notes):
-                warnings.warn(note, IdleWarning, stacklevel=2)
+                warnings.warn(note, IdleWarning, stacklevel=3)
             return _simulate(scenario, world, run, folder, resuming, force)
 
 
@@ -238,6 +242,7 @@ def _keep_failed(
         error.add_note(f"{out} holds the record of {many} before")
 
 
+@checked_call
 def resume(
     directory: str | Path,
     *,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from p2pfrl.core.arguments import Kind, checked_call
 from p2pfrl.core.errors import P2PFRLError, RecordError
-from p2pfrl.core.wording import show
 from p2pfrl.results.directory import left_out, read_note, runs_in
 from p2pfrl.results.export import Columns, table
 from p2pfrl.results.report import Table
@@ -102,7 +103,12 @@ def _unfinished(path: Path) -> str:
     return f"{path}: not finished{f' ({why})' if why else ''}, left out"
 
 
-def load_table(runs: str | Path | Sequence[str | Path], name: str = "rounds") -> Columns:
+Runs = Annotated[str | Path | Sequence[str | Path], Kind("a directory or a list of them")]
+"""Runs that are named by their directories."""
+
+
+@checked_call
+def load_table(runs: Runs, name: str = "rounds") -> Columns:
     """Return one table of all runs; a column that a run does not have is nan or None there.
 
     Args:
@@ -114,7 +120,5 @@ def load_table(runs: str | Path | Sequence[str | Path], name: str = "rounds") ->
         RecordError: a run is missing or damaged.
         P2PFRLError: there is no such table, or no run.
     """
-    if not isinstance(runs, str | Path | Sequence):
-        raise P2PFRLError(f"runs: expected a directory or a list of them, got {show(runs)}")
     paths = [runs] if isinstance(runs, str | Path) else [*runs]
     return table(series_of([Path(path) for path in paths]).runs, name)

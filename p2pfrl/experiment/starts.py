@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 from pydantic import ValidationError
 
+from p2pfrl.core.arguments import Kind
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.options import slot_of
 from p2pfrl.core.problems import phrases
 from p2pfrl.core.tables import plain
-from p2pfrl.core.wording import show
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import Scenario
 from p2pfrl.scenario.checks.sections import check
 
-Start: TypeAlias = Record | str | Path | Mapping[str, object]
+Start: TypeAlias = Annotated[
+    Record | str | Path | Mapping[str, object],
+    Kind("the record of a run, its directory, a file or a table"),
+]
 """The record of a run, its directory, a file of parameters, or a table as in a scenario file."""
 
 
@@ -40,9 +43,6 @@ def with_start(scenario: Scenario, given: Start | None) -> Scenario:
         value = str(given)
     elif isinstance(given, Mapping):
         value = plain(given)
-    elif not isinstance(value, str):
-        expected = "expected the record of a run, its directory, a file or a table"
-        raise ScenarioError([f"start: {expected}, got {show(given)}"])
     try:
         start = slot_of(Scenario, "start").read(value)
     except ValidationError as error:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from p2pfrl.core.arguments import File, Overrides, Processes, Seeds, checked_call
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
 from p2pfrl.experiment.equal import equal_members, equal_table, notes_table
 from p2pfrl.experiment.jobs import (
@@ -30,7 +31,7 @@ from p2pfrl.experiment.jobs import (
     run_all,
     slug,
 )
-from p2pfrl.experiment.members import SEEDS, checked_seeds, grid, last_words
+from p2pfrl.experiment.members import SEEDS, Settings, grid, last_words, refuse_doubled
 from p2pfrl.results.aggregates import Outcomes, standings
 from p2pfrl.results.directory import SUMMARY, new_series, reserved_for_series
 from p2pfrl.results.files import decode_csv, encode_rows, read_bytes, refusing, write_bytes
@@ -119,30 +120,37 @@ def point_in_words(point: Mapping[str, object]) -> str:
 
 
 def plan(
-    scenario: str, settings: Mapping[str, Sequence[object]], seeds: Sequence[int], out: Path
+    scenario: str,
+    settings: Mapping[str, Sequence[object]],
+    seeds: Sequence[int],
+    out: Path,
+    common: Mapping[str, object] | None = None,
 ) -> tuple[tuple[dict[str, object], Job], ...]:
     """Return the settings and the job of every run.
 
-    A run's directory depends on its own settings and seed only.
+    A run's directory depends on its own settings and seed only. All runs have the values in
+    `common`, by dotted key.
     """
     planned = []
     for point in grid(settings):
         digest = blake2b(repr(sorted(point.items())).encode(), digest_size=3).hexdigest()
         name = f"{slug(point)[:80]}-{digest}" if point else "run"
         for seed in seeds:
-            overrides = (*point.items(), ("seed", seed))
+            overrides = (*(common or {}).items(), *point.items(), ("seed", seed))
             job = Job(scenario, overrides, out / f"{name}-s{seed}", point_in_words(point))
             planned.append(({**point, "seed": seed}, job))
     return tuple(planned)
 
 
+@checked_call
 def sweep(
-    scenario: str | Path,
-    settings: Mapping[str, Sequence[object]],
-    seeds: Sequence[int] = SEEDS,
+    scenario: File,
+    settings: Settings,
+    seeds: Seeds = SEEDS,
     out: Path | str | None = None,
     *,
-    jobs: int = 1,
+    overrides: Overrides | None = None,
+    jobs: Processes = 1,
     resume: bool = False,
     overwrite: bool = False,
     run: Execute = execute,
@@ -160,6 +168,7 @@ def sweep(
         settings: values by dotted key, such as {"learner.lr": [1e-3, 3e-4]}; may be empty.
         seeds: seeds of the runs at every point of the grid.
         out: folder of the run directories and `sweep.csv`; by default a new one below `runs`.
+        overrides: values by dotted key, for all runs.
         jobs: number of processes.
         resume: whether to keep complete runs of the same scenario in `out`.
         overwrite: whether to repeat finished runs.
@@ -174,10 +183,11 @@ def sweep(
     """
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise P2PFRLError(f"--shard: expected i/n with i from 1 to n, got {shard[0]}/{shard[1]}")
-    seeds = checked_seeds(seeds)
+    seeds = [*map(int, seeds)]
     grid(settings)  # it refuses what is none, before a directory is made
+    refuse_doubled(settings, overrides)
     folder = new_series(Path(scenario).stem, "sweep") if out is None else Path(out)
-    planned = plan(str(scenario), settings, seeds, folder)
+    planned = plan(str(scenario), settings, seeds, folder, overrides)
     if shard is not None:
         planned = planned[shard[0] - 1 :: shard[1]]
     keys = (*settings, "seed", "state", "directory")

@@ -15,6 +15,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
+from p2pfrl.core.arguments import checked_call
 from p2pfrl.core.errors import IdleWarning, RecordError, ScenarioError
 from p2pfrl.experiment.rules import AllRules, knowing_learner, left_out, recorded_otherwise
 from p2pfrl.experiment.run import Progress, simulate
@@ -70,6 +71,7 @@ class Verdict:
         return self.recorded == self.replayed and not self.different
 
 
+@checked_call
 def verify(
     directory: Path | str,
     progress: Progress | None = None,

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import current_process
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from p2pfrl.build.training import trained
 from p2pfrl.build.world import World
+from p2pfrl.core.arguments import Kind
 from p2pfrl.core.children import imported, one_thread_each, preloaded
 from p2pfrl.core.errors import ScenarioError, ScenarioWarning
 from p2pfrl.learning.executors import Executor
@@ -25,7 +26,10 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.learning.workers import GUARD, Greeting, Shapes, Workers, WorkersError
 from p2pfrl.scenario import Scenario
 
-Count = int | Literal["auto"]
+Count = Annotated[
+    int | Literal["auto"],
+    Kind('"auto" or a number from 1 to 1024', lambda count: count == "auto" or 1 <= count <= 1024),
+]
 """Number of worker processes; 1: none but this process; auto: one per core, where it pays."""
 _LEAST = 4
 """Agents per process from which on "auto" starts another one."""
@@ -52,17 +56,6 @@ def cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
     except (OSError, ValueError):  # there is none, or it is "max"
         share = 0
     return min(bound or 1, share) if share > 0 else bound or 1
-
-
-def checked(count: Count) -> Count:
-    """Return a number of workers, or "auto".
-
-    Raises:
-        ScenarioError: it is neither.
-    """
-    if count == "auto" or (type(count) is int and 1 <= count <= 1024):
-        return count
-    raise ScenarioError([f'workers: expected "auto" or a number from 1 to 1024, got {count!r}'])
 
 
 @dataclass

@@ -13,12 +13,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from p2pfrl.core.arguments import checked_call
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.files import checksum
 from p2pfrl.core.graph import Graph
@@ -41,6 +43,7 @@ from p2pfrl.results.directory import (
     content_of,
     going_on,
     is_process,
+    runs_in,
     user_of,
 )
 from p2pfrl.results.faults import faults
@@ -348,6 +351,11 @@ def load_summary(directory: Path | str) -> dict[str, Any]:
             f"{path.parent}: expected the directory of a run, got that of one process; `p2pfrl collect` makes a record "
             f"of the directories of all processes, `p2pfrl status {path.parent}` says how far it is"
         )
+    if not path.exists() and (inner := [*chain(*runs_in(path.parent))]):
+        raise RecordError(
+            f"{path.parent}: expected the directory of one run, got one of {len(inner)}, such as {inner[0].name}; name "
+            f"one, or `p2pfrl report {path.parent}` shows all"
+        )
     content = read_bytes(path)
     with refusing(path):
         summary = json.loads(content)
@@ -435,6 +443,7 @@ def _check_types(table: Mapping[str, Any], types: Mapping[str, Any], prefix: str
             raise TypeError(f"{prefix}{name}: got {show(value)}")
 
 
+@checked_call
 def load(directory: Path | str) -> Record:
     """Return the record in a run directory.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from p2pfrl.core.arguments import File, Overrides, checked_call
 from p2pfrl.core.causes import FOREIGN, cause, is_of_user
 from p2pfrl.core.errors import P2PFRLError, ScenarioError, ScenarioWarning
 from p2pfrl.core.finder import is_file
@@ -23,7 +24,8 @@ from p2pfrl.scenario.layers import Layers, read, read_text
 from p2pfrl.scenario.sections import Scenario
 
 
-def load(path: str | Path, overrides: Mapping[str, object] | None = None) -> Scenario:
+@checked_call
+def load(path: File, overrides: Overrides | None = None) -> Scenario:
     """Return the scenario of a file.
 
     Args:
@@ -69,8 +71,9 @@ def _modules(values: Mapping[str, object]) -> Iterator[str]:
             yield value.partition(":")[0]
 
 
+@checked_call
 def loads(
-    text: str | bytes, overrides: Mapping[str, object] | None = None, source: str = "<text>"
+    text: str | bytes, overrides: Overrides | None = None, source: str = "<text>"
 ) -> Scenario:
     """Return the scenario of a TOML text.
 
@@ -85,7 +88,7 @@ def _noted(layers: Layers) -> Scenario:
     """Return the scenario of layers, and warn of every option that has no effect."""
     scenario = validate(layers)
     for note in layers.notes():
-        warnings.warn(note, ScenarioWarning, stacklevel=3)
+        warnings.warn(note, ScenarioWarning, stacklevel=4)
     return scenario
 
 

@@ -75,6 +75,8 @@ def test_twins_and_invalid_members_are_refused_by_name(tmp_path: Path) -> None:
         compare(file, (), [0], tmp_path / "o", settings={"learner.lr": [0.05, 0.05]}, run=fake)
     with pytest.raises(ScenarioError, match=r"^lr -1: .*at least 0\.0, got -1\nlr -2: .*got -2"):
         compare(file, (), [0], tmp_path / "o", settings={"learner.lr": [-1, -2]}, run=fake)
+    with pytest.raises(ScenarioError, match=r"^recipe fedq: exchange\.payload: this learner has"):
+        compare(file, (), [0], tmp_path / "o", recipes=["fedq"], run=fake)
     with pytest.raises(ScenarioError, match=r"fedper\.toml:.* no part 'trunk'"):
         compare(file, (), [0], tmp_path / "o", recipes=["fedper"], run=fake)
     with pytest.raises(ScenarioError, match="no recipe 'fedavgg'; did you mean 'fedavg'"):

@@ -27,6 +27,8 @@ def test_runs_of_a_series_keep_its_order(tmp_path: Path) -> None:
     file = write_scenario(tmp_path)
     found = compare(file, ["gossip", "central"], [0], tmp_path / "c", run=fake)
     series = series_of([tmp_path / "c"])
+    with pytest.raises(RecordError, match="directory of one run, got one of 2, such as central-s0"):
+        p2pfrl.load_record(tmp_path / "c")
     assert [series.labels[path] for path in series.runs] == list(found.members)
     swept = sweep(file, RATES, [0], tmp_path / "s", run=fake)
     assert [str(path) for path in series_of([tmp_path / "s"]).runs] == [

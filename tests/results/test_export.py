@@ -167,6 +167,10 @@ def test_runs_are_listed_newest_first_and_shown_again(
     capsys.readouterr()
     assert main(["runs", str(tmp_path)]) == 0
     assert "damaged" in capsys.readouterr().out
+    found = {"format": "p2pfrl-record-1", "name": "r", "mode": "gossip", "stopped_by": "failure"}
+    (tmp_path / "r" / "summary.json").write_text(json.dumps(found))
+    assert main(["runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("r  failure  gossip")
 
 
 def test_processes_of_a_deployment_are_listed_and_showing_one_says_what_makes_a_record(

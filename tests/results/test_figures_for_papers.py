@@ -64,11 +64,31 @@ def test_the_data_of_a_map_of_settings_has_their_values() -> None:
     ]
     look = Look(formats=(), only=("settings",), has_data=True)
     (picture,) = draw(group(runs), look)
+    comment = picture.files["csv"].decode().splitlines()[0]
+    assert "; final return, mean of agents: x is clip, y is lr;" in comment
     cells = [row for row in rows_of(picture.files["csv"]) if row["kind"] == "cell"]
     names = {(row["x_label"], row["y_label"]) for row in cells}
     assert {frozenset(pair) for pair in names} == {
         frozenset((lr, clip)) for lr in ("0.05", "0.1") for clip in ("1", "2")
     }
+
+
+def test_a_map_of_two_keys_of_one_name_has_whole_keys() -> None:
+    runs = [
+        replace(run, scenario=f"{run.scenario}\n[a]\nlr = {one}\n[b]\nlr = {other}\n")
+        for run in [record(2, rounds=3)]
+        for one in (0.05, 0.1)
+        for other in (1.0, 2.0)
+    ]
+    (picture,) = draw(group(runs), Look(formats=(), only=("settings",)))
+    assert picture.title == "a.lr by b.lr"
+
+
+def test_figures_of_each_group_are_named_by_its_label() -> None:
+    first = record(2, rounds=3)
+    other = replace(first, scenario=f"{first.scenario}\n[learner]\nlr = 0.5\n")
+    names = {p.name for p in draw(group([first, other]), Look(formats=(), only=("graph",)))}
+    assert names == {"graph_0_lr_not_set", "graph_1_lr_0_5"}
 
 
 def test_the_caption_of_a_map_is_about_the_panels_that_are_there() -> None:

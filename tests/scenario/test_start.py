@@ -211,7 +211,7 @@ def test_a_start_that_cannot_be_is_refused_with_the_reason(tmp_path, monkeypatch
         save_file(tensors, tmp_path / f"{name}.safetensors")
     torn(tmp_path / "torn.safetensors")
     with pytest.raises(ScenarioError, match=says):
-        with_start(loads(QUADRATIC), given)
+        p2pfrl.run(loads(QUADRATIC), start=given)
 
 
 def test_a_record_that_was_not_saved_is_no_start():

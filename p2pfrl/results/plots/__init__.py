@@ -243,7 +243,19 @@ def draw(groups: Sequence[Group], look: Look = Look()) -> tuple[Picture, ...]:
 def _parts(figure: Figure, groups: Sequence[Group]) -> list[tuple[str, str, Sequence[Group]]]:
     if not figure.each or len(groups) == 1:
         return [("", "", groups)]
-    return [(f"_{index}_{g.mode}", f": {g.label}", [g]) for index, g in enumerate(groups)]
+    return [
+        (f"_{index}_{_word(g.label) or g.mode}", f": {g.label}", [g])
+        for index, g in enumerate(groups)
+    ]
+
+
+def _word(label: str) -> str:
+    """Return a label as a part of file names.
+
+    >>> _word("ring_16 · lr 0.1")
+    'ring_16_lr_0_1'
+    """
+    return re.sub(r"[^A-Za-z0-9_]+", "_", label).strip("_")[:60]
 
 
 def write(pictures: Sequence[Picture], folder: Path) -> tuple[Path, ...]:

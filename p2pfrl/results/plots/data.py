@@ -26,20 +26,37 @@ axis has names in place of numbers, `x_label` and `y_label` are those at x and y
 
 
 def encode_data(figure: Figure, name: str) -> bytes:
-    """Return the data of a figure as CSV, below a comment with its name."""
+    """Return the data of a figure as CSV, below a comment with its name and those of its axes."""
     out = io.StringIO()
-    out.write(f"# data of the figure {name} by p2pfrl\n")
+    shown = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    called = [
+        f"; {_panel(axes, n)}: {text}"
+        for n, axes in enumerate(shown)
+        if (text := _axes_in_words(axes))
+    ]
+    out.write(f"# data of the figure {name} by p2pfrl{''.join(dict.fromkeys(called))}\n")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for place, axes in enumerate(figure.axes):
-        if axes.get_label() == "<colorbar>":
-            continue
-        panel = axes.get_title(loc="left") or axes.get_title() or axes.get_xlabel() or str(place)
+    for place, axes in enumerate(shown):
+        panel = _panel(axes, place)
         names = {f"{place}_label": _names(getattr(axes, f"{place}axis")) for place in "xy"}
         for row in _rows(axes):
             row |= {column: names[column].get(row[column[0]]) for column in names}
             writer.writerow([panel, *(_text(row.get(column)) for column in COLUMNS[1:])])
     return out.getvalue().encode()
+
+
+def _panel(axes: Axes, place: int) -> str:
+    """Return the name of a panel: its title, or else what its horizontal axis is called."""
+    return axes.get_title(loc="left") or axes.get_title() or axes.get_xlabel() or str(place)
+
+
+def _axes_in_words(axes: Axes) -> str:
+    """Return what the axes of a panel are called; "" if they are not."""
+    called = {"x": axes.get_xlabel(), "y": axes.get_ylabel()}
+    return ", ".join(
+        f"{name} is {' '.join(label.split())}" for name, label in called.items() if label
+    )
 
 
 def _names(axis: Axis) -> dict[float, str]:

@@ -117,6 +117,8 @@ def _curves(groups: Sequence[Group], key: str, shown: Sequence[_Shown]) -> Drawi
 def _maps(groups: Sequence[Group], keys: Sequence[str], shown: Sequence[_Shown]) -> Drawing:
     """Draw a cell per pair of values, with its mean."""
     columns, rows = (_ordered([g.settings[key] for g in groups]) for key in keys)
+    are_alike = _short(keys[0]) == _short(keys[1])
+    short = {key: key if are_alike else _short(key) for key in keys}
     width = max(3.4, 0.62 * len(columns) + 1.6)
     figure, axes = panels(len(shown), size=(width, max(2.4, 0.4 * len(rows) + 1.3)))
     for panel, (measure, estimates) in zip(axes, shown, strict=True):
@@ -130,9 +132,9 @@ def _maps(groups: Sequence[Group], keys: Sequence[str], shown: Sequence[_Shown])
         for axis, names, key in (("x", columns, keys[0]), ("y", rows, keys[1])):
             ticks = [_text(_of_repr(name, groups, key)) for name in names]
             getattr(panel, f"set_{axis}ticks")(range(len(names)), ticks)
-            getattr(panel, f"set_{axis}label")(_short(key))
+            getattr(panel, f"set_{axis}label")(short[key])
     text = f"Means over runs at every pair of {keys[0]} and {keys[1]}; lighter is better. "
-    return Drawing(figure, text + _missed(shown), f"{_short(keys[0])} by {_short(keys[1])}")
+    return Drawing(figure, text + _missed(shown), " by ".join(short.values()))
 
 
 def _map(figure: Figure, axes: Axes, cells: NDArray[np.float64], colors: str) -> None:
