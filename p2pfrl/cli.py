@@ -21,7 +21,7 @@ from p2pfrl import __version__
 from p2pfrl.commands.arguments import BAD_USAGE, DONE, FAILED, INTERRUPTED
 from p2pfrl.commands.encoding import in_ascii
 from p2pfrl.commands.failures import as_json, as_typed, notes_on_stderr, shortened
-from p2pfrl.commands.streams import Dropping, Naming, UnwrittenError
+from p2pfrl.commands.streams import Dropping, Naming, UnwrittenError, only_results
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.core.wording import key_of
@@ -103,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in _COMMANDS:  # what lists all commands says what each does
             app[name]
     try:
-        with notes_on_stderr(quiet="--quiet" in words or "-q" in words):
+        quiet = "--quiet" in words or "-q" in words
+        with only_results(wants_json), notes_on_stderr(quiet=quiet):
             code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
+from p2pfrl.commands.streams import results
 from p2pfrl.core.errors import ScenarioError, ScenarioWarning
 from p2pfrl.core.interrupts import INTERRUPTED as INTERRUPTED
 
@@ -271,7 +272,7 @@ class Overrides:
 def show(value: Any, as_json: bool) -> None:
     """Print a table of results, or JSON."""
     if as_json:
-        print(json.dumps(value, indent=2, allow_nan=False))
+        print(json.dumps(value, indent=2, allow_nan=False), file=results())
         return
     width = max(map(len, value))
     for name, entry in value.items():

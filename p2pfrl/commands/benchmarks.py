@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from p2pfrl.commands.arguments import DONE, FAILED, Json, Quiet
+from p2pfrl.commands.streams import results
 from p2pfrl.core.errors import IdleWarning
 
 Against = Annotated[
@@ -58,10 +59,11 @@ def bench(
         what = names or (BENCHMARKS if against is None else packages)
         print(f"measuring {', '.join(what)}", file=sys.stderr)
         print(f"with {kernels()}; OPENBLAS_CORETYPE {coretype}", file=sys.stderr, flush=True)
-    results = [] if packages and not names else run(names, quick, progress=show)
-    results += run_against(packages, quick, progress=show)
+    found = [] if packages and not names else run(names, quick, progress=show)
+    found += run_against(packages, quick, progress=show)
     if json:
-        print(encoder.dumps([asdict(result) for result in results], indent=2, allow_nan=False))
+        text = encoder.dumps([asdict(result) for result in found], indent=2, allow_nan=False)
+        print(text, file=results())
     return DONE
 
 
@@ -102,5 +104,5 @@ def _laws(names: tuple[str, ...], quick: bool, json: bool) -> int:
                     flush=True,
                 )
     if json:
-        print(encoder.dumps(rows, indent=2))
+        print(encoder.dumps(rows, indent=2), file=results())
     return DONE if is_good else FAILED

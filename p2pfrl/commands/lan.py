@@ -27,6 +27,7 @@ from p2pfrl.commands.arguments import (
     whole,
 )
 from p2pfrl.commands.place import its_own, named, place_of, refuse_strangers, security_of, shown
+from p2pfrl.commands.streams import results
 from p2pfrl.core.children import end_with
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
@@ -178,7 +179,7 @@ def peer(
                 target = sys.stderr if json else sys.stdout
                 print(f"Run on each of the others:\n\n  {line}\n", file=target, flush=True)
             elif json:
-                print(encoder.dumps({"rendezvous": meeting}), flush=True)
+                print(encoder.dumps({"rendezvous": meeting}), file=results(), flush=True)
 
         with _status_page(directory, status, status_token):
             summary = deploy(
@@ -191,7 +192,7 @@ def peer(
                 announce=announce,
             )
     if json:
-        print(encoder.dumps(dict(summary), indent=None if quiet else 2))
+        print(encoder.dumps(dict(summary), indent=None if quiet else 2), file=results())
     else:
         _print(summary, directory)
     if not quiet:
@@ -301,7 +302,7 @@ def _progress(status: Mapping[str, Any]) -> str:
 def _show(found: Any, lines: Iterable[str], as_json: bool) -> None:
     """Print what a command has found: as JSON, or as lines."""
     if as_json:
-        print(encoder.dumps(found, indent=2))
+        print(encoder.dumps(found, indent=2), file=results())
     else:
         for line in lines:
             print(line)

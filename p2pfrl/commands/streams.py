@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from contextvars import ContextVar
 from typing import Any, TextIO, cast
+
+_RESULTS: ContextVar[TextIO | None] = ContextVar("results", default=None)
+
+
+def results() -> TextIO:
+    """Return the stream that results are printed to: standard output."""
+    return _RESULTS.get() or sys.stdout
+
+
+@contextmanager
+def only_results(wanted: bool) -> Iterator[None]:
+    """Let nothing but `results` reach standard output inside, if that is wanted.
+
+    What environments and rules of users print goes to standard error.
+    """
+    if not wanted:
+        yield
+        return
+    token = _RESULTS.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _RESULTS.reset(token)
 
 
 class UnwrittenError(OSError):

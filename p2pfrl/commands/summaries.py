@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from p2pfrl.commands.streams import results
 from p2pfrl.results.files import plain
 from p2pfrl.results.record import DRAWN, NO_RETURN, Record
 from p2pfrl.results.tables import measures, uploads
@@ -23,7 +24,7 @@ def conclude(record: Record, directory: Path, page: Path | None, *, as_json: boo
     """
     summary = record.summary
     if as_json:
-        print(json.dumps(complete(record), indent=2))
+        print(json.dumps(complete(record), indent=2), file=results())
         return
     lines = describe(summary)
     lines["run directory"] = str(directory)
@@ -149,7 +150,8 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
         if bound := summary.get("bound"):
             terms = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in bound.items()]
             lines["bound's terms"] = ", ".join(terms)
-        lines["drift of the mean"] = f"{summary['mean_drift']:.3g}"
+        if (drift := summary["mean_drift"]) is not None:
+            lines["drift of the mean"] = f"{drift:.3g}"
     if isinstance(privacy := summary.get("privacy"), dict):
         lines["epsilon"] = (
             f"{privacy['epsilon']:.3g}, delta {privacy['delta']:g}, {privacy['noise']}"

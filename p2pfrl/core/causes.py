@@ -23,7 +23,10 @@ def cause(error: BaseException, *libraries: str) -> str:
         error: a caught error.
         libraries: folders of packages that call the user's code.
     """
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception as second:  # the error's own code fails
+        text = f"its text cannot be read: {type(second).__name__}"
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
     name = type(error).__name__
     place = _line(error, tuple(folder + os.sep for folder in libraries))

@@ -93,6 +93,8 @@ SYNONYMS = {
     "evaluation_interval": "evaluation.every",
     "n_eval_episodes": "evaluation.episodes",
     "evaluation_duration": "evaluation.episodes",
+    "device": "compute.device",
+    "num_gpus": "compute.device",
     "save_freq": "checkpoint.every",
     "checkpoint_frequency": "checkpoint.every",
 }
@@ -100,14 +102,12 @@ SYNONYMS = {
 -> dotted keys here."""
 
 ELSEWHERE = {
-    "device": "runs use the processor; there is no key for it",
-    "num_gpus": "runs use the processor; there is no key for it",
     "verbose": "give --quiet to a command for less",
-    "tensorboard_log": "a run directory has metrics.csv, and `p2pfrl report` draws it",
+    "tensorboard_log": "give --log tensorboard to a command",
     "output_dir": "give --out to a command",
     "log_dir": "give --out to a command",
     "n_jobs": "give --jobs to a command",
-    "num_workers": "give --jobs to a command",
+    "num_workers": "give --workers to a command, or --jobs for several runs",
 }
 """Keys of other libraries that no scenario has -> what does it here."""
 

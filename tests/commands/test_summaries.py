@@ -1,8 +1,11 @@
 """The summary that commands print, in words."""
 
+import pytest
 from factory import record
 
 from p2pfrl.commands.summaries import describe
+from p2pfrl.laws.runs import play
+from p2pfrl.scenario.modes import MODES
 
 
 def test_a_run_of_which_a_process_died_says_which() -> None:
@@ -16,3 +19,10 @@ def test_a_run_of_which_a_process_died_says_which() -> None:
         "the death of a process (coordinator+2-3)"
     )
     assert describe({**known, "stopped_by": "target_return"})["stopped by"] == "target return"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_has_a_summary_and_a_drift_where_agents_mix(mode: str) -> None:
+    lines = describe(play(4, 1, mode=mode).summary)
+    assert lines["rounds"] == "1"
+    assert ("drift of the mean" in lines) == (mode != "pooled")

@@ -78,7 +78,8 @@ class Names(Plain):
 
     def info(self):
         error = 0.5 if self.clock < 3 else np.zeros(2)
-        return {"return": 7.0, "loss": 8.0, "physics_g": 3.0, "speed": 2.0, "error": error, 5: 1.0}
+        found = {"return": 7.0, "loss": 8.0, "physics_g": 3.0, "speed": 2.0, "error": error}
+        return {**found, 5: 1.0, "huge": 10**400}
 
 
 class Sequences(Plain):
@@ -117,6 +118,47 @@ class NoReward(Plain):
 class TextReward(Plain):
     def reward(self):
         return "1.0"
+
+
+class HugeReward(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 10**400
+
+    def reward(self):
+        return self.most
+
+
+class NoEnd(Plain):
+    def step(self, action):
+        seen, reward, _, cut, info = super().step(action)
+        return seen, reward, None, cut, info
+
+
+class UnreadableError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("twice")
+
+
+class Unreadable(Plain):
+    def reward(self):
+        raise UnreadableError
+
+
+class Talking(Plain):
+    """Prints what it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        print("made")
+
+    def reward(self):
+        print("stepped")
+        return 1.0
+
+
+class NoSpace(Plain):
+    observation_space = None
 
 
 class TextEnd(Plain):

@@ -59,6 +59,9 @@ def test_an_error_of_an_environment_names_agent_round_step_instance_action_and_l
         ("NoReward", "returned reward None.*expected a number"),
         ("TextReward", "returned reward '1.0'.*expected a number and two truth values"),
         ("TextEnd", "terminated 'False'.*expected a number and two truth values"),
+        ("NoEnd", "terminated None.*expected a number and two truth values"),
+        ("HugeReward", r"returned reward 1000.*\.\.\., term.*expected a number and two truth values"),
+        ("Unreadable", r"raised UnreadableError: its text cannot be read: ValueError \(.*failing.py:"),
     ],
 )
 def test_results_that_do_not_fit_are_named(name: str, expected: str) -> None:
@@ -168,8 +171,23 @@ def test_a_constructor_that_raises_and_spaces_that_do_not_fit_are_refused_with_t
         p2pfrl.loads(grouped)
     with pytest.raises(ScenarioError, match=r"environment\.id: .*Sequence.*cannot be flattened"):
         scenario("Sequences")
+    with pytest.raises(ScenarioError, match=r"environment\.id: .* are None: no space of Gymnasium"):
+        scenario("NoSpace")
     with pytest.raises(ScenarioError, match=r"unknown key; .* set in environment\.kwargs"):
         scenario("Leveled", environment__lvl=2)
+
+
+@pytest.mark.parametrize("command", ["validate", "scenario"])
+def test_what_an_environment_prints_is_not_among_the_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    file = tmp_path / "talking.toml"
+    file.write_text(TEXT.replace("Plain", "Talking"))
+    more = [] if command == "validate" else ["--out", str(tmp_path / "run"), "--no-report"]
+    assert main([command, str(file), "--quiet", "--json", *more]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["name"] == "failing"
+    assert {"made", "stepped"} <= set(shown.err.splitlines())
 
 
 def test_constructors_take_lists() -> None:
@@ -189,6 +207,7 @@ def test_names_of_info_get_a_name_of_their_own_beside_columns_of_ours() -> None:
     assert agents["speed"][-1] == 2.0
     assert agents["error"][-1] == 0.5
     assert 5 not in agents
+    assert np.isnan(agents["huge"]).all()
 
 
 @pytest.mark.parametrize("personal", ["none", "ditto"])

@@ -167,7 +167,9 @@ def test_a_message_says_how_the_value_is_written(key, value, message):
         ("num_rounds", 3, "; did you mean 'stop.rounds'?"),
         ("coordinator.fraction_fit", 0.5, "; did you mean 'participation'?"),
         ("num_clients", 3, "; did you mean 'agents'?"),
-        ("device", "cuda", "; runs use the processor; there is no key for it"),
+        ("device", "cuda", "; did you mean 'compute.device'?"),
+        ("num_gpus", 1, "; did you mean 'compute.device'?"),
+        ("tensorboard_log", "x", "; give --log tensorboard to a command"),
         ("mode", "Central", "; did you mean 'central'?"),
     ],
 )

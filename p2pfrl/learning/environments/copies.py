@@ -388,10 +388,10 @@ def _stepped(
         raise CopyError(j, f"{call()} returned {_count(found)}; {_EXPECTED_STEP}")
     seen, reward, terminated, truncated, info = found
     try:
-        if any(isinstance(part, str | bytes) for part in (reward, terminated, truncated)):
-            raise TypeError("a text, which Python would read as a number or as true")
+        if any(isinstance(part, str | bytes | None) for part in (reward, terminated, truncated)):
+            raise TypeError("a text or None, which Python would read as a number or a truth value")
         value, ended, cut = float(reward), bool(terminated), bool(truncated)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         what = f"reward {show(reward)}, terminated {show(terminated)}, truncated {show(truncated)}"
         expected = "expected a number and two truth values"
         raise CopyError(j, f"{call()} returned {what}; {expected}") from error

@@ -73,7 +73,13 @@ from p2pfrl.learning.environments.makers import (
     parameters_of,
     unmade,
 )
-from p2pfrl.learning.environments.spaces import MASK, Observations, Unsupported, actions_of
+from p2pfrl.learning.environments.spaces import (
+    MASK,
+    Observations,
+    Unsupported,
+    actions_of,
+    number,
+)
 
 if TYPE_CHECKING:
     import gymnasium
@@ -333,7 +339,7 @@ def _spec(view: View, env: Single | Vector, problem: Gym) -> Spec:
     """Return sizes and bounds of an environment."""
     own = getattr(env, "spec", None)
     physics = {
-        name: float(value)
+        name: number(value)
         for name, value in sorted(vars(env.unwrapped).items())
         if type(value) in (int, float, np.float64, np.float32)
         and not name.startswith(_NOT_PHYSICS)
@@ -498,7 +504,7 @@ class GymSimulator(Simulator):
                     if isinstance(value, _NUMBERS) and isinstance(name, str):
                         if name not in measures:
                             measures[name] = np.full((b, m), np.nan)
-                        measures[name][row, j] = value
+                        measures[name][row, j] = number(value)
         if self._forgives:
             measures[ERRORS] = state["errors"].astype(np.float64)
         finished = terminated | truncated

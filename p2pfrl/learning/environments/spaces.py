@@ -225,6 +225,8 @@ class Observations:
 
     def _leaves(self, space: gymnasium.Space[Any], path: tuple[str | int, ...]) -> Iterator[_Leaf]:
         spaces = gymnasium.spaces
+        if not isinstance(space, gymnasium.Space):
+            raise Unsupported("no space of Gymnasium")
         if isinstance(space, spaces.Dict | spaces.Tuple):
             for key, child in _children(space):
                 if path or key not in self._left_out:
@@ -320,6 +322,20 @@ class Observations:
         if self._gray and channels > 1:
             image = image[..., :3] @ _LUMA[:, None]
         return image if self._resize is None else resized(image, *self._resize)
+
+
+def number(value: object) -> float:
+    """Return a value that an environment gave as a number; NaN if it is none that floats hold.
+
+    >>> number(np.float32(0.5)), number("1"), number(10**400)
+    (0.5, nan, nan)
+    """
+    if isinstance(value, str | bytes):
+        return float("nan")  # a text of a number is no number
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
 
 
 MASK = "action_mask"

@@ -41,6 +41,7 @@ from p2pfrl.learning.environments.spaces import (
     Observations,
     Unsupported,
     actions_of,
+    number,
 )
 from p2pfrl.learning.meetings import worlds_of
 
@@ -429,7 +430,7 @@ class ZooSimulator(Simulator):
         for name, i in acting.items():
             if name not in observations or name not in rewards:
                 raise refuse(i, f"returned nothing for {name!r}, which acted")
-            value = _number(rewards[name])
+            value = number(rewards[name])
             if not np.isfinite(value):
                 raise refuse(i, f"returned reward {show(rewards[name])} of {name!r}")
             reward[w, j, i] = value
@@ -440,11 +441,11 @@ class ZooSimulator(Simulator):
             except MismatchError as error:
                 raise refuse(i, f"returned of {name!r} {error}") from error
             ended[w, j, i] = bool(terminations.get(name))
-            for title, number in info.items() if isinstance(info, Mapping) else ():
-                if isinstance(number, _NUMBERS) and isinstance(title, str):
+            for title, told in info.items() if isinstance(info, Mapping) else ():
+                if isinstance(told, _NUMBERS) and isinstance(title, str):
                     if title not in measures:
                         measures[title] = np.full(reward.shape, np.nan)
-                    measures[title][w, j, i] = number
+                    measures[title][w, j, i] = number(told)
         return not env.agents
 
     def _reset(
@@ -515,15 +516,6 @@ class ZooSimulator(Simulator):
         state["ended"][rows], state["elapsed"][rows] = False, 0
         state["episode_return"][rows] = 0.0
         state["tick"][rows] = self._ticks[world]
-
-
-def _number(value: object) -> float:
-    if isinstance(value, str | bytes):
-        return float("nan")  # a text of a number is no number
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return float("nan")
 
 
 def _by_member(values: NDArray[Any]) -> NDArray[Any]:
