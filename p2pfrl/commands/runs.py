@@ -51,7 +51,7 @@ from p2pfrl.commands.arguments import (
     text,
 )
 from p2pfrl.commands.failures import as_typed
-from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.core.interrupts import explained
 
 _TOLD = ("final_return.mean", "final_error", "consensus_distance")
@@ -317,15 +317,28 @@ def compare(
         )
     runs = [*found.labels]
     _name_others(folder, [*runs, *(folder / name for name, _ in found.failed)], "comparison.json")
-    page = write(runs, folder, found.tables(), found.labels)
+    if csv or latex:
+        print(found.files()["comparison.csv" if csv else "comparison.tex"].decode(), end="")
+    elif not json:
+        _rich(found.to_rich())
+    with _drawn_later(folder):
+        page = write(runs, folder, found.tables(), found.labels)
     if json:
         show(found.to_json(), json)
-    elif csv or latex:
-        print(found.files()["comparison.csv" if csv else "comparison.tex"].decode(), end="")
-    else:
-        _rich(found.to_rich())
+    elif not (csv or latex):
         print(f"report: {page}")
     return FAILED if found.failed else DONE
+
+
+@contextmanager
+def _drawn_later(folder: Path) -> Iterator[None]:
+    """Say how to draw the report of a series that cannot be written now, as on a full disk."""
+    try:
+        yield
+    except RecordError as error:
+        what = f"{folder} has the runs and their table"
+        error.add_note(f"{what}; `p2pfrl report {folder}` writes its report and figures")
+        raise
 
 
 def _one_format(*chosen: bool) -> None:
@@ -390,12 +403,9 @@ def sweep(
             print(f"{as_typed(text(row['state']))}  {row['directory']}")
         return FAILED if found.failed else DONE
     _name_others(folder, [Path(row["directory"]) for row in found.rows], "sweep.csv")
-    page = _page_of(found, folder)
-    if json:
-        show(plain(list(found.rows)), json)
-    elif csv or latex:
+    if csv or latex:
         print(found.table.with_suffix(".csv" if csv else ".tex").read_text("utf-8"), end="")
-    else:
+    elif not json:
         shown = [
             name
             for name in _TOLD
@@ -410,6 +420,11 @@ def sweep(
             )
         print(f"table: {found.table}")
         _rich(ForTerminal(found.tables()))
+    with _drawn_later(folder):
+        page = _page_of(found, folder)
+    if json:
+        show(plain(list(found.rows)), json)
+    elif not (csv or latex):
         why = f"no run is done, or there are more than {_MOST_DRAWN} settings"
         print(f"report: {page or f'not drawn: {why}; `p2pfrl report RUN...` draws some'}")
     return FAILED if found.failed else DONE

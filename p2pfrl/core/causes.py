@@ -25,7 +25,7 @@ def cause(error: BaseException, *libraries: str) -> str:
     """
     try:
         text = " ".join(str(error).split())
-    except Exception as second:  # the error's own code fails
+    except FOREIGN as second:  # the error's own code fails
         text = f"its text cannot be read: {type(second).__name__}"
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
     name = type(error).__name__

@@ -299,6 +299,26 @@ def test_a_report_that_no_longer_fits_the_sweep_is_removed(capsys, monkeypatch):
     assert not [*Path("s/figures").glob("*.svg")]
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"), [("sweep", "table: s/sweep.csv"), ("compare", "consensus distance")]
+)
+def test_a_series_whose_report_does_not_fit_on_the_disk_shows_its_table(
+    capsys, monkeypatch, command, shown
+):
+    def full(*_: object) -> None:
+        raise RecordError("s/figures/modes.svg: cannot be written: No space left on device")
+
+    monkeypatch.setattr("p2pfrl.results.report.report", full)
+    words = [command, "q.toml", "--seeds", "0", "-q", "--out", "s", "--set", "learner.lr=0.1,0.2"]
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert shown in told.out
+    assert told.err.splitlines() == [
+        "s/figures/modes.svg: cannot be written: No space left on device",
+        "s has the runs and their table; `p2pfrl report s` writes its report and figures",
+    ]
+
+
 @pytest.mark.slow
 def test_a_run_that_shall_be_longer_is_refused_with_the_command_that_makes_it(capsys):
     assert main(["scenario", "q.toml", "--quiet", "--out", "a"]) == 0
