@@ -60,8 +60,14 @@ def test_an_error_of_an_environment_names_agent_round_step_instance_action_and_l
         ("TextReward", "returned reward '1.0'.*expected a number and two truth values"),
         ("TextEnd", "terminated 'False'.*expected a number and two truth values"),
         ("NoEnd", "terminated None.*expected a number and two truth values"),
-        ("HugeReward", r"returned reward 1000.*\.\.\., term.*expected a number and two truth values"),
-        ("Unreadable", r"raised UnreadableError: its text cannot be read: ValueError \(.*failing.py:"),
+        (
+            "HugeReward",
+            r"returned reward 1000.*\.\.\., term.*expected a number and two truth values",
+        ),
+        (
+            "Unreadable",
+            r"raised UnreadableError: its text cannot be read: ValueError \(.*failing.py:",
+        ),
     ],
 )
 def test_results_that_do_not_fit_are_named(name: str, expected: str) -> None:
