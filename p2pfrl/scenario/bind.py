@@ -423,7 +423,8 @@ def _together(stack: Stack, simulator: Simulator, make: Make) -> Stack:
     In self-play every agent has a world to itself.
 
     Raises:
-        ScenarioError: its updates do not take the same number of steps for all members.
+        ScenarioError: its updates do not take the same number of steps for all members, or it
+            remembers what is in no state array, and would stand in for opponents.
     """
     k, traits = simulator.spec.members, stack.traits
     if k == 1:
@@ -437,6 +438,14 @@ def _together(stack: Stack, simulator: Simulator, make: Make) -> Stack:
         )
     chunk = max(k, traits.chunk - traits.chunk % k)
     if make.environment is not None and make.environment.is_self_play:
+        if not traits.is_saved_whole:
+            raise ScenarioError(
+                [
+                    "learner: with environment.opponents an agent's learner acts for its opponents, too, and this one "
+                    "does not say all that it remembers (`state` of a LocalLearner; a smaller buffer_size): remove "
+                    "opponents"
+                ]
+            )
         stack.traits = replace(traits, chunk=chunk)
         return SelfPlay(stack, k)
     stack.traits = replace(traits, members=k, world=simulator.world, chunk=chunk)

@@ -156,3 +156,21 @@ class Growing(Mine):
 class Told(Mine):
     def state(self):
         return [1.0]
+
+
+class SecondFails(Mine):
+    """The learner of every second agent fails in its third step."""
+
+    def learn(self, env, steps, rng):
+        for step in range(steps):
+            if step == 2 and env.agent % 2:
+                raise ZeroDivisionError("sensor failed")
+            env.step(np.zeros(env.num_envs, dtype=np.int64))
+
+
+class Long(Mine):
+    """Takes a step more than it should."""
+
+    def learn(self, env, steps, rng):
+        for _ in range(steps + 1):
+            env.step(np.zeros(env.num_envs, dtype=np.int64))

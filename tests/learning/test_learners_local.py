@@ -17,6 +17,7 @@ from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.deploy.collect import collect
 from p2pfrl.learning.environments.base import Spec
 from p2pfrl.learning.environments.cartpole import CartPole
+from p2pfrl.learning.environments.matrix_game import MatrixGame
 from p2pfrl.learning.environments.pendulum import Pendulum
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.learners.actions import ActionError, fitting
@@ -271,11 +272,6 @@ def test_a_learner_for_one_agent_as_kind_is_told_how_it_is_written() -> None:
         p2pfrl.loads(text)
 
 
-def test_a_learner_for_one_agent_is_refused_in_a_shared_world() -> None:
-    with pytest.raises(ScenarioError, match="it cannot act in a shared world"):
-        p2pfrl.loads(TEXT.format(cls="Mine", id="spectrum", episodes=0), {"agents": 8})
-
-
 # --- Stable-Baselines3 ----------------------------------------------------------------------------
 
 has_sb3 = pytest.mark.skipif(find_spec("stable_baselines3") is None, reason="needs the extra [sb3]")
@@ -295,8 +291,9 @@ has_sb3 = pytest.mark.skipif(find_spec("stable_baselines3") is None, reason="nee
             SB3(algorithm="SAC", steps=4, kwargs={"learning_starts": 4, "buffer_size": 60}),
             Pendulum(max_steps=6),
         ),
+        (SB3(steps=8, kwargs={"batch_size": 8, "n_epochs": 1}), MatrixGame()),
     ],
-    ids=["ppo", "a2c", "dqn", "sac"],
+    ids=["ppo", "a2c", "dqn", "sac", "ppo in pairs"],
 )
 def test_algorithms_of_stable_baselines3_keep_the_contract(learner, environment) -> None:
     p2pfrl.check_learner(learner, environment)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -27,7 +28,7 @@ from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, key
 from p2pfrl.core.rule import rule
 from p2pfrl.core.wording import show
-from p2pfrl.learning.environments.base import Simulator
+from p2pfrl.learning.environments.base import Simulator, Step
 from p2pfrl.learning.learners.actions import ActionError, fitting
 from p2pfrl.learning.learners.base import (
     Batch,
@@ -41,6 +42,7 @@ from p2pfrl.learning.learners.base import (
 )
 from p2pfrl.learning.learners.kept import Arrays
 from p2pfrl.learning.learners.seeding import seeded
+from p2pfrl.learning.learners.turns import Turns
 from p2pfrl.learning.rollout import Act, Kept, play
 
 if TYPE_CHECKING:
@@ -63,6 +65,9 @@ class LocalLearner(ABC):
     Its constructor takes `(env, lr, **kwargs)`: a `gymnasium.vector.VectorEnv` of the agent's
     copies of its environment, the learning rate, and the options of the scenario's
     `learner.kwargs`. The spaces are `env.single_observation_space` and `env.single_action_space`.
+
+    In a shared world every step of `env` waits for those of the other members, whose learners run
+    meanwhile, by turns.
 
     What it draws from torch, numpy and Python's `random` is seeded by (seed, agent, update). What
     else it remembers from one update to the next, such as an optimizer, stays in the object. After
@@ -126,7 +131,8 @@ Make = Callable[["gymnasium.vector.VectorEnv[Any, Any, Any]", float], LocalLearn
 class Local(Learner):
     """A learner of one's own, written for one agent: a class that is a `LocalLearner`.
 
-    Agents are computed one after the other, each with an object of that class.
+    Agents are computed one after the other, each with an object of that class. Those that share a
+    world take their steps together, and each learns from its own observations and rewards.
 
     Attributes:
         lr: given to the constructor.
@@ -166,12 +172,6 @@ class LocalStack(Stack):
     def __init__(self, task: Task, make: Make, lr: float, steps: int) -> None:
         if task.simulator is None:
             raise ScenarioError(["learner: this kind needs an environment"])
-        if task.simulator.spec.members > 1:
-            reason = (
-                "this kind trains one agent after the other; it cannot act in a shared world, as ppo, "
-                "dqn and other learners of the package do"
-            )
-            raise ScenarioError([f"learner: {reason}"])
         self.simulator = task.simulator
         self._task, self._make, self._lr, self._steps = task, make, lr, steps
         self._agents: dict[int, _Agent] = {}
@@ -219,39 +219,40 @@ class LocalStack(Stack):
 
     @override
     def update(self, batch: Batch) -> Outcome:
-        """Let one learner after the other train."""
-        b = len(batch.agents)
-        loss, returns = np.full(b, np.nan), list[Sequence[float]]()
+        """Let one learner after the other train; those of a shared world by turns, step by step."""
+        b, k = len(batch.agents), self.simulator.spec.members
+        loss = np.full(b, np.nan)
         state = {name: values.copy() for name, values in batch.state.items()}
-        measures: list[Mapping[str, float]] = []
-        for row, (agent, index) in enumerate(zip(batch.agents, batch.index, strict=True)):
-            own = self.with_parameters(agent, int(state[_TICK][row]), batch.parameters[row])
-            world = {
-                name: state[name][row : row + 1]
-                for name in state
-                if name != _TICK and not name.startswith(_KEPT)
-            }
-            own.env.begin(world, index)
-            if self._like:
-                with self._named(own, agent, f"update {index}: load_state"):
-                    kept = {name: state[_KEPT + name][row].copy() for name in self._like}
-                    own.learner.load_state(kept)
-            loss[row] = self._learn(own, agent, index)
-            for name, values in (self._kept(own, agent) or {}).items():
-                state[_KEPT + name][row] = values
-            batch.parameters[row] = self._read(own)
-            own.tick += 1
-            state[_TICK][row] = own.tick
-            for name, values in own.env.state.items():
-                state[name][row] = values[0]
-            returns.append(own.env.returns)
-            measures.append(own.env.measures())
+        agents = list[_Agent]()
+        for first in range(0, b, k):
+            rows = range(first, first + k)
+            members = [self._ready(batch, state, row) for row in rows]
+            loss[first : first + k] = self._learn(members, batch.index[first], state, first)
+            for row, own in zip(rows, members, strict=True):
+                for name, values in (self._kept(own, batch.agents[row]) or {}).items():
+                    state[_KEPT + name][row] = values
+                batch.parameters[row] = self._read(own)
+                own.tick += 1
+                state[_TICK][row] = own.tick
+            agents += members
+        measures = [own.env.measures() for own in agents]
         steps = np.full(b, self.traits.min_steps, dtype=np.int64)
         names = dict.fromkeys(name for found in measures for name in found)
         columns = {
             name: np.array([found.get(name, np.nan) for found in measures]) for name in names
         }
+        returns = [own.env.returns for own in agents]
         return Outcome(batch.parameters, state, steps, loss, returns, columns)
+
+    def _ready(self, batch: Batch, state: State, row: int) -> _Agent:
+        """Return the learner of a row, with its parameters and what it remembers."""
+        agent, index = batch.agents[row], batch.index[row]
+        own = self.with_parameters(agent, int(state[_TICK][row]), batch.parameters[row])
+        if self._like:
+            with self._named(own, agent, f"update {index}: load_state"):
+                kept = {name: state[_KEPT + name][row].copy() for name in self._like}
+                own.learner.load_state(kept)
+        return own
 
     def with_parameters(self, agent: int, tick: int, row: Vector) -> _Agent:
         """Return the learner of `agent` after `tick` updates, with these parameters."""
@@ -297,7 +298,51 @@ class LocalStack(Stack):
             raise AgentError(agent, f"{where}: {name!r} was {had} at first and is {has} now")
         return kept
 
-    def _learn(self, own: _Agent, agent: int, index: int) -> float:
+    def _learn(
+        self, members: Sequence[_Agent], index: int, state: State, first: int
+    ) -> NDArray[np.float64]:
+        """Let the learners of a world train once; return their losses.
+
+        The rows of the environment in `state`, from `first` on, move on.
+        """
+        agents = [own.env.agent for own in members]
+        rows = slice(first, first + len(members))
+        world = {
+            name: values[rows]
+            for name, values in state.items()
+            if name != _TICK and not name.startswith(_KEPT)
+        }
+        self.simulator.begin(agents, [index] * len(members))
+        obs = self.simulator.observe(agents, world)
+
+        def together(actions: list[NDArray[Any]]) -> list[Step]:
+            step = self.simulator.step(world, np.stack(actions))
+            return [step] if len(members) == 1 else [_row(step, i) for i in range(len(members))]
+
+        turns = Turns(together)
+        loss = np.full(len(members), np.nan)
+
+        def learn(number: int) -> None:
+            loss[number] = self._learn_one(members[number], agents[number], index)
+
+        for number, own in enumerate(members):
+            own.env.begin(
+                index,
+                self._steps,
+                obs[number : number + 1],
+                partial(turns.meet, number)
+                if len(members) > 1
+                else lambda action: together([action])[0],
+            )
+        if len(members) > 1:
+            turns.run([partial(learn, number) for number in range(len(members))])
+        else:
+            learn(0)
+        for name, values in world.items():
+            state[name][rows] = values
+        return loss
+
+    def _learn_one(self, own: _Agent, agent: int, index: int) -> float:
         """Let a learner train once; return its loss."""
         rng = np.random.Generator(np.random.PCG64(self._seed(agent, "rng", index)))
         name = type(own.learner).__name__
@@ -385,6 +430,16 @@ class LocalStack(Stack):
         except FOREIGN as error:
             name = type(own.learner).__name__
             raise AgentError(agent, f"{method} of {name} raised {cause(error)}") from error
+
+
+def _row(step: Step, i: int) -> Step:
+    """Return one row of a step."""
+    own = {
+        each.name: getattr(step, each.name)[i : i + 1]
+        for each in fields(Step)
+        if each.name != "measures"
+    }
+    return Step(**own, measures={name: v[i : i + 1] for name, v in step.measures.items()})
 
 
 @dataclass

@@ -67,7 +67,7 @@ class SB3(Learner):
     What travels are the parameters of its policy, target networks included. Optimizers, counters
     and the replay buffer stay with the agent, and are saved with it; but a replay buffer of more
     than 8 MiB begins anew after a crash and in a resumed run. Agents are computed one after the
-    other.
+    other; those that share a world take their steps together, each with a model of its own.
 
     Raffin, Hill, Gleave, Kanervisto, Ernestus, Dormann, "Stable-Baselines3: reliable reinforcement
     learning implementations", Journal of Machine Learning Research 22(268), 2021.

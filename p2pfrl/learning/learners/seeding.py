@@ -38,6 +38,21 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(legacy)  # noqa: NPY002
 
 
+class Generators:
+    """Where the global random generators are."""
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._legacy = np.random.get_state()  # noqa: NPY002
+        self._torch = torch.random.get_rng_state()
+
+    def put(self) -> None:
+        """Put them back there."""
+        random.setstate(self._python)
+        np.random.set_state(self._legacy)  # noqa: NPY002
+        torch.random.set_rng_state(self._torch)
+
+
 def drawn() -> tuple[Any, ...]:
     """Return where the generators are; it is another value after somebody has drawn from one."""
     legacy: Any = np.random.get_state()  # noqa: NPY002
