@@ -62,6 +62,28 @@ class Shaped(Walk):
         return np.zeros(2, dtype=np.float32)
 
 
+class Outside(Walk):
+    """Its observation leaves its box by a little, which no run minds."""
+
+    observation_space = gymnasium.spaces.Box(-2.5, 2.5, (1,), np.float32)
+
+
+class Rounded(Walk):
+    """Its observation is at an end of its box, but for the rounding to float32."""
+
+    observation_space = gymnasium.spaces.Box(-0.1, 0.1, (1,), np.float64)
+
+    def seen(self):
+        return np.array([0.1], dtype=np.float32).astype(np.float64)
+
+
+def test_an_observation_slightly_outside_of_its_box_is_found() -> None:
+    words = r"step\(\d\) returned an observation whose number 0 is -?2\.\d+, outside of its box "
+    with pytest.raises(ContractError, match=f"{words}from -2.5 to 2.5; clip it, or declare"):
+        p2pfrl.check_environment(Outside)
+    p2pfrl.check_environment(Rounded, steps=5)
+
+
 def test_a_class_a_function_and_an_id_that_are_right_pass() -> None:
     p2pfrl.check_environment(Walk)
     p2pfrl.check_environment(lambda: Walk(drift=0.1))

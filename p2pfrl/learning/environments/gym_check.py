@@ -17,6 +17,7 @@ from p2pfrl.learning.environments.base import Problem
 from p2pfrl.learning.environments.ids import id_of
 from p2pfrl.learning.environments.random_actions import random_action
 from p2pfrl.learning.environments.registry import resolve
+from p2pfrl.learning.environments.spaces import exact_boxes
 from p2pfrl.learning.environments.vary import columns
 
 _INSTANCES = 2
@@ -62,8 +63,8 @@ def check_external(problem: Problem, *, steps: int, seed: int) -> None:
     """Raise an error if an environment cannot be part of a repeatable run.
 
     Two agents, or two shared worlds, with two copies each take `steps` random steps. Checked:
-    everything that is returned has the shapes that were announced and is finite; equal seeds give
-    equal episodes; an agent's episodes do not depend on the other agent.
+    everything that is returned has the shapes that were announced, is finite, and lies in its box;
+    equal seeds give equal episodes; an agent's episodes do not depend on the other agent.
 
     Raises:
         ContractError: with the step and what is wrong.
@@ -95,14 +96,15 @@ def _roll(
     streams = Streams.of(seed, agents, Purpose.CHECK)
     found: list[NDArray[np.float64]] = []
     try:
-        state = simulator.init(agents)
-        simulator.begin(agents, [0] * len(agents))
-        obs = simulator.observe(agents, state)
-        for _ in range(steps):
-            step = simulator.step(state, random_action(simulator.spec, obs, streams))
-            parts = (step.next_obs, step.reward[..., None], step.terminated[..., None])
-            found.append(np.concatenate(parts, axis=-1, dtype=np.float64))
-            obs = step.obs
+        with exact_boxes():
+            state = simulator.init(agents)
+            simulator.begin(agents, [0] * len(agents))
+            obs = simulator.observe(agents, state)
+            for _ in range(steps):
+                step = simulator.step(state, random_action(simulator.spec, obs, streams))
+                parts = (step.next_obs, step.reward[..., None], step.terminated[..., None])
+                found.append(np.concatenate(parts, axis=-1, dtype=np.float64))
+                obs = step.obs
     except AgentError as error:
         raise ContractError(error.detail) from error
     finally:

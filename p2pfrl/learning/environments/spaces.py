@@ -8,6 +8,8 @@ environment returns is checked against its space, down to the parts of a `Dict` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,8 @@ else:
     gymnasium = LazyModule("gymnasium")
 
 _PIXEL = np.float32(1 / 255)
+_ROUNDING = 1e-6
+_ARE_EXACT = ContextVar("exact_boxes", default=False)
 _CHANNELS = (1, 3, 4)
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in a gray image, of ITU-R Recommendation BT.601."""
@@ -311,7 +315,20 @@ class Observations:
             bad = int(np.argmin(np.isfinite(values)))
             what = f"whose number {bad} is {values[bad]}"
             raise MismatchError(f"{_of(leaf.path)} {what}; expected finite numbers")
-        return values * _PIXEL if space.dtype == np.uint8 else values
+        if space.dtype == np.uint8:
+            return values * _PIXEL
+        if _ARE_EXACT.get() and isinstance(space, spaces.Box):
+            low, high = _ends(space)
+            exact = given.astype(np.float64).ravel()
+            is_outside = (exact < low - _slack(low)) | (exact > high + _slack(high))
+            if is_outside.any():
+                bad = int(np.argmax(is_outside))
+                what = f"whose number {bad} is {exact[bad]:.9g}, outside of its box"
+                fix = "clip it, or declare wider bounds"
+                raise MismatchError(
+                    f"{_of(leaf.path)} {what} from {low[bad]:g} to {high[bad]:g}; {fix}"
+                )
+        return values
 
     def _changed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an image as (height, width, channels), gray or resized if that was asked for."""
@@ -424,6 +441,21 @@ def _far(leaf: _Leaf) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             low = np.where(has_both, first - wide, -np.inf).astype(np.float32)
             high = np.where(has_both, last + wide, np.inf).astype(np.float32)
     return low, high
+
+
+def _slack(end: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far numbers may be outside of their box by rounding to float32."""
+    return np.where(np.isfinite(end), _ROUNDING * (1.0 + np.abs(end)), 0.0)
+
+
+@contextmanager
+def exact_boxes() -> Iterator[None]:
+    """In the block, refuse observations outside of their boxes. Runs note what is far outside."""
+    token = _ARE_EXACT.set(True)
+    try:
+        yield
+    finally:
+        _ARE_EXACT.reset(token)
 
 
 def _of(path: tuple[str | int, ...]) -> str:
