@@ -40,7 +40,7 @@ from p2pfrl.exchange.attacks.base import View
 from p2pfrl.exchange.outbox import Hiding
 from p2pfrl.exchange.payloads.base import Payload
 from p2pfrl.exchange.privacy.base import Privacy
-from p2pfrl.exchange.privacy.ledger import Ledger, simulated
+from p2pfrl.exchange.privacy.ledger import Ledger, simulated, simulated_uniform
 from p2pfrl.exchange.scores import SCORES
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
@@ -221,7 +221,10 @@ class Assembly:
     def ledgers(self) -> dict[int, Ledger]:
         """Return the ledgers of simulated agents or of a coordinator, of whoever adds noise."""
         seed = self.scenario.seed
-        return {id: Ledger(simulated(seed, id)) for id in self.accounted}
+        return {
+            id: Ledger(simulated(seed, id), uniform=simulated_uniform(seed, id))
+            for id in self.accounted
+        }
 
     @property
     def accounted(self) -> Sequence[int]:
@@ -287,7 +290,7 @@ class Assembly:
             observer=observer,
             attacker=self.attackers.attacker(agent, port, view),
             ledger=ledger,
-            hiding=self._hiding(agent, incarnation),
+            hiding=self._hiding(agent, incarnation, ledger),
         )
         if memory is not None:
             body.restore(memory)
@@ -357,14 +360,15 @@ class Assembly:
             return {}
         return achieved(self.scenario, self.keyring, self.sums)
 
-    def _hiding(self, agent: int, incarnation: int) -> Hiding | None:
+    def _hiding(self, agent: int, incarnation: int, ledger: Ledger | None) -> Hiding | None:
         """Return what hides the vectors of an agent; None where receivers may see them."""
         if not self.scenario.secure.is_on:
             return None
         if self.scenario.secure.is_of_neighbors:
             return circle_of(self.scenario, self.keyring, agent, self._row)
         unit = float(self.plan.stack.traits.min_steps)
-        return member_of(self.scenario, self.keyring, agent, incarnation, unit)
+        noised = None if ledger is None else self.privacy.of_ring(ledger)
+        return member_of(self.scenario, self.keyring, agent, incarnation, unit, noised)
 
     @property
     def sends_all(self) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from p2pfrl.consensus.coordinator import Sums
     from p2pfrl.consensus.mixing.base import Weights
     from p2pfrl.exchange.outbox import Hiding
+    from p2pfrl.exchange.privacy.base import OfRing
     from p2pfrl.exchange.secure.keys import Source
     from p2pfrl.exchange.secure.members import Signer
 
@@ -81,7 +82,12 @@ def simulated_keyring(seed: int) -> Keyring:
 
 
 def member_of(
-    scenario: Scenario, keyring: Keyring, agent: int, incarnation: int, unit: float
+    scenario: Scenario,
+    keyring: Keyring,
+    agent: int,
+    incarnation: int,
+    unit: float,
+    noised: OfRing | None = None,
 ) -> Hiding:
     """Return an agent's part in the sums of a coordinator.
 
@@ -91,6 +97,7 @@ def member_of(
         agent: its id.
         incarnation: how many times it was started before.
         unit: environment steps of weight 1, where vectors are weighted by steps.
+        noised: makes the elements of what may leave the agent, where noise is of whole numbers.
     """
     from p2pfrl.exchange.secure.hiding import OfMember
 
@@ -105,7 +112,7 @@ def member_of(
     by_steps = scenario.coordinator.aggregator.reads_samples
     assert secure.ring is not None
     extras = scenario.correction.extras
-    return OfMember(member, secure.ring, unit if by_steps else 0.0, extras)
+    return OfMember(member, secure.ring, unit if by_steps else 0.0, extras, noised)
 
 
 def circle_of(

@@ -21,7 +21,7 @@ import numpy as np
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import name_of
-from p2pfrl.exchange.privacy.ledger import Charge, Ledger
+from p2pfrl.exchange.privacy.ledger import Charge, Ledger, in_unit
 
 FOLDER = "ledgers"
 _KEYS = {"release": int, "round": int, "spent": float, "refused": bool}
@@ -32,10 +32,14 @@ def from_system(release: int, size: int) -> Vector:
 
     Box and Muller, 1958, of 53 bits each.
     """
-    bits = np.frombuffer(os.urandom(16 * size), dtype="<u8").reshape(2, size)
-    u = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    u = uniform_from_system(release, 0, 2 * size).reshape(2, size)
     numbers: Vector = np.sqrt(-2.0 * np.log(u[0])) * np.cos(2.0 * np.pi * u[1])
     return numbers
+
+
+def uniform_from_system(release: int, part: int, size: int) -> Vector:
+    """Return numbers in (0, 1) of the operating system's randomness, `(size,)`."""
+    return in_unit(np.frombuffer(os.urandom(8 * size), dtype="<u8"))
 
 
 def path_of(home: Path, agent: int) -> Path:
@@ -102,7 +106,8 @@ def resumed(
     charges: Sequence[Charge], keep: Callable[[Charge], None] = lambda charge: None
 ) -> Ledger:
     """Return a ledger with these charges; its noise is of the operating system."""
-    ledger = Ledger(from_system, keep, int.from_bytes(os.urandom(8), "little"))
+    own = int.from_bytes(os.urandom(8), "little")
+    ledger = Ledger(from_system, keep, own, uniform_from_system)
     granted = [charge for charge in charges if not charge.refused]
     ledger.releases = len(granted)
     ledger.spent = max((charge.spent for charge in granted), default=0.0)

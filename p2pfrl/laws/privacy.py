@@ -81,6 +81,17 @@ def _parts() -> Iterator[Figure]:
     yield near("10 agents, sigma C = 1, k = 7: noise of the mean", expected, found, 0.003)
     epsilon = epsilon_of_gaussian(0.5, _DELTA)
     yield near("its epsilon, sigma = 2", epsilon, run.summary["privacy"]["epsilon"], 1e-9)
+    whole = play(
+        10,
+        1,
+        mode="central",
+        exchange={"payload": "delta"},
+        learner=_STILL,
+        secure={**secure, "fraction_bits": 20},
+        privacy={**noise, "discrete": True},
+    )
+    found = float((whole.parameters[0] - before.parameters[0]).std())
+    yield near("discrete: noise of the mean", expected, found, 0.003)
 
 
 def _sampled() -> Iterator[Figure]:

@@ -158,6 +158,23 @@ def releases_of_renyi(divergences: NDArray[np.float64], epsilon: float, delta: f
     return max(0, math.floor(min(float((rest / divergences).max()), 1e15)))
 
 
+def epsilon_of_concentrated(spent: float, delta: float) -> float:
+    """Return a bound of epsilon for releases whose divergence at alpha is alpha spent / 2 in sum.
+
+    So it is for Gaussians and for discrete ones: sum of (sensitivity / sigma)^2 is `spent`.
+
+    Canonne, Kamath, Steinke, NeurIPS 2020, arXiv 2004.00010.
+    """
+    return epsilon_of_renyi(spent / 2.0 * np.asarray(ORDERS), delta)
+
+
+def spent_of_concentrated(epsilon: float, delta: float) -> float:
+    """Return the most that may be spent so that `epsilon_of_concentrated` keeps to epsilon."""
+    alpha = np.asarray(ORDERS)
+    rest = epsilon - np.log1p(-1.0 / alpha) + (math.log(delta) + np.log(alpha)) / (alpha - 1.0)
+    return max(0.0, float((2.0 * rest / alpha).max()))
+
+
 def sigma_of_sampled(epsilon: float, delta: float, q: float, releases: int) -> float:
     """Return the least sigma, to a relative 1e-6, whose bound of epsilon is kept."""
     if q == 1.0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from typing_extensions import override
@@ -12,6 +12,10 @@ from p2pfrl.core.needs import Composable
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
 from p2pfrl.exchange.privacy.ledger import Ledger
+from p2pfrl.exchange.secure.ring import FixedPoint, Ring
+
+OfRing = Callable[[Vector, FixedPoint], Ring]
+"""(vector `(k,)`, how numbers become elements) -> what may be added up of it, `(k,)`."""
 
 
 class Privacy(Composable, ABC):
@@ -55,6 +59,13 @@ class Privacy(Composable, ABC):
         once per exchange.
         """
         return change
+
+    def of_ring(self, ledger: Ledger) -> OfRing | None:
+        """Return what makes ring elements of what is sent, with noise of whole numbers.
+
+        None: the noise is in the vector before. Called only if `is_accounted`.
+        """
+        return None
 
     def first(self) -> float:
         """Return the bound of the first changes that a coordinator sums. Only if `is_central`."""

@@ -20,6 +20,7 @@ from p2pfrl.exchange.secure.errors import SecureError
 from p2pfrl.exchange.secure.ring import FixedPoint, Ring, ring_sum
 
 if TYPE_CHECKING:
+    from p2pfrl.exchange.privacy.base import OfRing
     from p2pfrl.exchange.secure.members import Member
 
 MOST_WEIGHT = 256.0
@@ -93,13 +94,22 @@ class OfMember(Hiding):
         unit: environment steps of weight 1, where vectors are weighted by steps: then w x and w are
             sent; 0 where all have the same weight.
         extras: vectors as long as x that come after it, and count alike whatever its weight.
+        noised: makes elements with noise of whole numbers; None where they have none.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ()
-    __slots__ = ("_extras", "_unit", "member")
+    __slots__ = ("_extras", "_noised", "_unit", "member")
 
-    def __init__(self, member: Member, ring: FixedPoint, unit: float, extras: int = 0) -> None:
+    def __init__(
+        self,
+        member: Member,
+        ring: FixedPoint,
+        unit: float,
+        extras: int = 0,
+        noised: OfRing | None = None,
+    ) -> None:
         super().__init__(ring)
+        self._noised = noised
         self.member = member
         self._unit = unit
         self._extras = extras
@@ -123,7 +133,10 @@ class OfMember(Hiding):
             self.elements(vector, turn.agent)
             weighted = of_weighted(self.ring).encode(np.append(values, weight))
             return self.member.submit(turn.round, weighted)
-        return self.member.submit(turn.round, self.elements(vector, turn.agent))
+        elements = self.elements(vector, turn.agent)
+        if self._noised is not None:
+            elements = self._noised(vector, self.ring)
+        return self.member.submit(turn.round, elements)
 
     def keys(self, round: int) -> bytes | None:
         """Return the agent's keys for a round; None if it takes no part in it (any more)."""

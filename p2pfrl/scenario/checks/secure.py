@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 from p2pfrl.catalog import kind_of
 from p2pfrl.consensus.topologies.base import TopologyView
@@ -15,6 +16,13 @@ from p2pfrl.scenario.checks.facts import Problem
 from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
 
+if TYPE_CHECKING:
+    from p2pfrl.exchange.privacy.distributed import DistributedNoise
+
+_LEAST = 4.0
+"""Multiples of the grid that the noise of an agent has at least, if it is of whole numbers."""
+_TAIL = 10.0
+"""Scales of noise for which a sum has room, per agent."""
 _FEWEST = 3
 """Neighbors of an agent from which on their sum hides each of them."""
 
@@ -31,6 +39,8 @@ def parts(scenario: Scenario) -> Iterator[Problem]:
     elif rule.fewest(0) < needed:
         reason = f"each of {needed} agents adds its part, and there may be sums of {rule.fewest(0)}"
         yield ("secure", "minimum"), f"{reason}: set minimum = {needed}, or lower privacy.parts"
+    if getattr(scenario.privacy, "discrete", False):
+        yield from _grid(scenario, cast("DistributedNoise", scenario.privacy))
     if kind_of("compressors", scenario.compressor) == "error_feedback":
         reason = (
             "an agent that was away would send what it kept of several rounds, and the others add noise for one; use "
@@ -40,6 +50,23 @@ def parts(scenario: Scenario) -> Iterator[Problem]:
             ("compressor", "kind"),
             f"'error_feedback' and parts of noise exclude each other: {reason}",
         )
+
+
+def _grid(scenario: Scenario, rule: DistributedNoise) -> Iterator[Problem]:
+    """Yield why noise of whole numbers is too fine for the grid of a sum, or too large for it."""
+    ring = scenario.secure.ring
+    if ring is None or rule.misfit(scenario.stop.rounds):
+        return  # another check says why
+    scale = rule.planned(scenario.stop.rounds).scale(ring)
+    if scale < _LEAST:
+        bits = ring.bits + math.ceil(math.log2(_LEAST / scale))
+        reason = f"an agent's noise is {scale:.3g} multiples of 2^-{ring.bits}: expected {_LEAST:g} at least"
+        yield ("secure", "fraction_bits"), f"{reason}; use {bits} or more"
+    most = ring.clip + _TAIL * scale * 2.0**-ring.bits
+    if replace(ring, clip=most).capacity() < scenario.agents:
+        width = f"{8 * ring.width} bits"
+        reason = f"with noise numbers of up to {most:.4g} would travel, and sums overflow {width}"
+        yield ("secure", "clip"), f"{reason}; lower clip or fraction_bits"
 
 
 def secure(scenario: Scenario) -> Iterator[Problem]:
