@@ -289,7 +289,7 @@ def test_combining_while_adapting_mixes_what_was_sent_and_adds_ones_own_progress
 
     world.receive = receive
     play(
-        [],
+        [Train()],
         [mix(message(1, 0, 6.0, 0.0))],
         model=model,
         world=world,

@@ -4,7 +4,7 @@ The pattern has n agents on a circulant graph (4 neighbors). In every round an a
 while (a timer), sends 8 float64 numbers to each neighbor, and waits for the numbers of all four.
 Work and latency differ by agent and by edge, so the heap is not a queue.
 
-In the simulated world every agent is an asyncio task that reads its mailbox. Every message is
+In the simulated world every agent is here an asyncio task that reads its mailbox. Every message is
 encoded and decoded and passes interfaces and links, and every send and delivery goes into the
 digest. The bare version has one heap and one callback per event.
 """

@@ -44,6 +44,7 @@ from p2pfrl.exchange.payloads.base import Parameters
 from p2pfrl.exchange.privacy.base import Plain
 from p2pfrl.learning.corrections.base import Uncorrected
 from p2pfrl.simulator.digest import Log
+from p2pfrl.simulator.driver import drive
 from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
 from p2pfrl.simulator.losses import Independent, LinkLosses
 from p2pfrl.simulator.network import Network
@@ -131,11 +132,11 @@ class Population:
             for i in range(n)
         ]
 
-    def start(self) -> list[asyncio.Task[None]]:
-        """Make the agents and their tasks."""
+    def start(self) -> list[asyncio.Future[str]]:
+        """Make the agents and start them."""
         return [self._begin(seat) for seat in self._seats]
 
-    def run(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    def run(self, tasks: Sequence[asyncio.Future[str]]) -> None:
         """Run until all tasks are done."""
 
         async def everyone() -> None:
@@ -144,7 +145,7 @@ class Population:
 
         self.loop.run_until_complete(everyone())
 
-    def _begin(self, seat: _Seat) -> asyncio.Task[None]:
+    def _begin(self, seat: _Seat) -> asyncio.Future[str]:
         port = seat.port = MailboxPort(self.loop, seat.train, seat.send)
         self.network.connect(seat.agent, port.put)
         schedule = self._options.gossip(
@@ -159,7 +160,7 @@ class Population:
             port=port,
             observer=_NOBODY,
         )
-        return self.loop.create_task(Actor(schedule, body, port).run())
+        return drive(self.loop, Actor(schedule, body, port), port)
 
 
 @dataclass(slots=True)
@@ -211,7 +212,7 @@ _NOBODY = Silent()
 
 
 def memory(quick: bool) -> Iterator[Result]:
-    """Yield the bytes of one agent: timers, mailbox, task, schedule, encoder, `Agent`.
+    """Yield the bytes of one agent: timers, mailbox, driver, schedule, encoder, `Agent`.
 
     They are traced on 10,000 agents in their third round, while all train. Not counted are objects
     that exist before (graph, mixing matrix, stand-in of the learner), the vector from mixing, the

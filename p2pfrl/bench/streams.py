@@ -60,11 +60,9 @@ class Unread(Decoder):
 
 def decoder_for(size: int, *, is_checked: bool) -> Decoder:
     """Return the decoder of a receiver of `size` numbers."""
-    decoder = (Decoder if is_checked else Unread)(
+    return (Decoder if is_checked else Unread)(
         "run", agents=2, parts=("p",), size=size, dtype="float32"
     )
-    decoder.forms = 256  # as in net/node.py
-    return decoder
 
 
 def encode(encoder: Encoder, vector: Vector) -> Frame:

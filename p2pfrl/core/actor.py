@@ -34,8 +34,11 @@ def _carry_out(
     """
     if type(event) is Trained:
         perform(event)
+    actions = schedule.handle(event, port.now())
+    if not actions:  # as of most messages
+        return None
     has_left = False
-    for action in schedule.handle(event, port.now()):
+    for action in actions:
         kind = type(action)
         if kind is WaitUntil:
             port.wait_until(action.time)  # type: ignore[union-attr]

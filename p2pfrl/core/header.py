@@ -11,7 +11,7 @@ from math import isfinite
 
 import msgpack
 
-Fields = tuple[str, int, int, int, int, float, float, str, list[str], int, int]
+Fields = tuple[str, int, int, int, int, float, float, str, tuple[str, ...], int, int]
 """What a header says, but for the run, in the order of `Message`; the epoch is the last."""
 
 FIELDS: dict[str, type] = {
@@ -32,68 +32,52 @@ EPOCH = "epoch"
 """The key that comes last, where the coordinator has standbys."""
 MAX_COUNT = 2**62
 MAX_WEIGHT = 2.0**53
-SEQUENCE = b"sequence"
 pack: Callable[[object], bytes] = (
     msgpack.Packer().pack
 )  # keeps nothing between calls but its 256 KiB buffer
-_CODES = {2: "B", 3: "H", 5: "I", 9: "Q"}
+_CODES = {1: "b", 2: "B", 3: "H", 5: "I", 9: "Q"}
 """Bytes of a packed count -> the code of the number behind its first byte.
 
-A count of one byte has no code.
+A count of one byte has no other byte before it. With its sign, other first bytes are below 0.
 """
+_SAME_LENGTH = 8
+"""Most forms of one length that are known: each is tried, so that a flood must not add more."""
 
 
 class Form:
-    """A form of headers that differ only in their numbers from one that was checked in full.
+    """A form of headers of agents that differ only in their numbers from one checked in full.
 
-    The headers of one sender have the same form until a number needs more bytes than before. Their
-    other bytes are compared at once, which takes a third of the time.
-
-    Attributes:
-        lead: the bytes before the first number.
+    The headers of all agents have few forms: one for each kind, and for each number of bytes that
+    the counts need. The other bytes are compared at once, which takes a third of the time.
     """
 
-    __slots__ = (
-        "_between",
-        "_encoding",
-        "_incarnation",
-        "_kind",
-        "_numbers",
-        "_parts",
-        "_sender",
-        "_size",
-        "lead",
-    )
+    __slots__ = ("_agents", "_between", "_encoding", "_kind", "_numbers", "_parts")
 
-    def __init__(self, raw: bytes, fields: Fields, start: int, numbers: struct.Struct) -> None:
-        self.lead = raw[:start]
-        self._kind, self._sender, self._incarnation = fields[:3]
-        self._encoding, self._parts = fields[7:9]
-        self._size = len(raw)
+    def __init__(self, raw: bytes, fields: Fields, agents: int, numbers: struct.Struct) -> None:
+        self._agents = agents
+        self._kind, self._encoding, self._parts = fields[0], fields[7], fields[8]
         self._numbers = numbers
-        self._between = numbers.unpack_from(raw, start)[1::2]
+        self._between = numbers.unpack(raw)[::2]
 
     def read(self, raw: bytes) -> Fields | None:
-        """Return the fields of a header that begins with `lead`.
+        """Return the fields of a header of the same length.
 
-        The result is None if the header has another form or a field breaks its limit.
+        The result is None if it has another form or a field breaks its limit.
         """
-        if len(raw) != self._size:
-            return None
-        sequence, a, round, b, weight, c, score, d, crc = self._numbers.unpack_from(
-            raw, len(self.lead)
+        a, sender, b, incarnation, c, sequence, d, round, e, weight, f, score, g, crc = (
+            self._numbers.unpack(raw)
         )
-        limit = MAX_COUNT
-        if (a, b, c, d) != self._between or not (
-            sequence < limit and round < limit and crc < limit
+        if (a, b, c, d, e, f, g) != self._between or not (
+            sender < self._agents
+            and 0 <= (sender | incarnation | sequence | round | crc) < MAX_COUNT  # each of them
+            and 0.0 <= weight <= MAX_WEIGHT
+            and isfinite(score)
         ):
-            return None
-        if not 0.0 <= weight <= MAX_WEIGHT or not isfinite(score):
             return None
         return (
             self._kind,
-            self._sender,
-            self._incarnation,
+            sender,
+            incarnation,
             sequence,
             round,
             weight,
@@ -105,26 +89,56 @@ class Form:
         )
 
 
-def form_of(raw: bytes, run: str, fields: Fields) -> Form | None:
-    """Return the form of the header `raw` that has these `fields`.
+def form_of(raw: bytes, run: str, fields: Fields, agents: int) -> Form | None:
+    """Return the form of the header `raw` that has these `fields`, of a run of so many agents.
 
-    The result is None if this package packs the fields differently, if a count takes one byte, or
-    if there is an epoch.
+    The result is None if this package packs the fields differently, if it is not of an agent, or if
+    there is an epoch.
     """
     kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc, _ = fields
     values = (run, kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc)
-    codes = [_CODES.get(len(pack(count)), "") for count in (sequence, round, crc)]
-    if not all(codes) or pack(dict(zip(NAMES, values, strict=True))) != raw:
+    if sender < 0 or pack(dict(zip(NAMES, values, strict=True))) != raw:
         return None
-    sizes = [len(pack(name)) + len(pack(value)) for name, value in zip(NAMES, values, strict=True)]
-    start = 1 + sum(sizes[:4]) + len(pack("sequence")) + 1
-    if raw.find(SEQUENCE) + len(SEQUENCE) + 1 != start:
-        return None  # the run's name holds that word
-    round_gap, weight_gap, score_gap = (
-        len(pack(name)) + 1 for name in ("round", "weight", "score")
-    )
-    crc_gap = sum(sizes[8:10]) + len(pack("crc32")) + 1
-    numbers = struct.Struct(
-        f">{codes[0]}{round_gap}s{codes[1]}{weight_gap}sd{score_gap}sd{crc_gap}s{codes[2]}"
-    )
-    return Form(raw, fields, start, numbers)
+    layout, gap = ">", 1
+    for name, value in zip(NAMES, values, strict=True):
+        gap += len(pack(name))
+        size = len(pack(value))
+        if type(value) is str or type(value) is tuple:
+            gap += size
+            continue
+        code = "d" if type(value) is float else _CODES[size]
+        layout += f"{gap + (size > 1)}s{code}"
+        gap = 0
+    return Form(raw, fields, agents, struct.Struct(layout))
+
+
+class Forms:
+    """The forms of headers that a process has seen.
+
+    Args:
+        run: name of the run.
+        agents: number of agents n.
+    """
+
+    def __init__(self, run: str, agents: int) -> None:
+        self._run, self._agents = run, agents
+        self._known: dict[int, list[Form]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of forms."""
+        return sum(map(len, self._known.values()))
+
+    def read(self, raw: bytes) -> Fields | None:
+        """Return the fields of a header of a known form, checked; None for any other header."""
+        for form in self._known.get(len(raw), ()):
+            if (fields := form.read(raw)) is not None:
+                return fields
+        return None
+
+    def learn(self, raw: bytes, fields: Fields) -> None:
+        """Remember the form of a header that was checked in full."""
+        form = form_of(raw, self._run, fields, self._agents)
+        if form is not None:
+            known = self._known.setdefault(len(raw), [])
+            known.insert(0, form)
+            del known[_SAME_LENGTH:]

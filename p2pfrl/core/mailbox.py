@@ -23,6 +23,9 @@ class Clock(Protocol):
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future."""
 
+    def soon(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call `callback(*args)` after what is ready already."""
+
 
 class MailboxPort:
     """The port of one agent or coordinator: mailbox, timer, training and sending.
@@ -36,7 +39,17 @@ class MailboxPort:
         leaves: whether the agent leaves for good at the end of the round that it is in.
     """
 
-    __slots__ = ("_armed", "_clock", "_deadline", "_queue", "_waiter", "leaves", "send", "train")
+    __slots__ = (
+        "_armed",
+        "_clock",
+        "_deadline",
+        "_queue",
+        "_take",
+        "_waiter",
+        "leaves",
+        "send",
+        "train",
+    )
 
     def __init__(
         self, clock: Clock, train: Callable[[], None], send: Callable[[Sequence[int], Frame], None]
@@ -49,6 +62,7 @@ class MailboxPort:
             Event
         ] = []  # hardly ever longer than one; an empty deque would take 760 bytes
         self._waiter: asyncio.Future[Event] | None = None
+        self._take: Callable[[Event], object] | None = None
         self._deadline: int | None = None
         self._armed: int | None = None
 
@@ -72,8 +86,24 @@ class MailboxPort:
             self._waiter = future
         return future
 
+    def next(self, take: Callable[[Event], object]) -> Event | None:
+        """Return the next event if it is here; otherwise the clock calls `take` with it.
+
+        This is `receive` for a world without tasks, in the same order: a task would run when `take`
+        is called.
+        """
+        if self._queue:
+            return self._queue.pop(0)
+        self._take = take
+        return None
+
     def put(self, event: Event) -> None:
         """Add an event to the mailbox."""
+        take = self._take
+        if take is not None:
+            self._take = None
+            self._clock.soon(take, event)
+            return
         waiter = self._waiter
         if waiter is None or waiter.done():  # done without an event: whoever waited was canceled
             self._queue.append(event)
@@ -101,7 +131,7 @@ class MailboxPort:
     def close(self) -> None:
         """Drop all events and the timer: the agent is gone."""
         self._queue.clear()
-        self._waiter = self._deadline = None
+        self._waiter = self._take = self._deadline = None
 
     def wait_until(self, time: int | None) -> None:
         """Put `Expired(time)` into the mailbox at `time`, unless this is called again before.

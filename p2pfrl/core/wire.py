@@ -34,10 +34,8 @@ from p2pfrl.core.header import (
     MAX_COUNT,
     MAX_WEIGHT,
     NAMES,
-    SEQUENCE,
     Fields,
-    Form,
-    form_of,
+    Forms,
     pack,
 )
 from p2pfrl.core.parameters import Vector
@@ -134,22 +132,22 @@ class Encoder:
         payload = memoryview(b"") if vector is None else vector.data.cast("B")
         crc, term = crc32(payload), self._term
         self.sequence += 1
-        packed = pack(
-            {
-                "run": term.run,
-                "kind": kind,
-                "from": self._sender,
-                "incarnation": self.incarnation,
-                "sequence": self.sequence,
-                "round": round,
-                "weight": weight,
-                "score": score,
-                "encoding": encoding,
-                "parts": parts,
-                "crc32": crc,
-                **({EPOCH: term.epoch} if term.epoch else {}),
-            }
-        )
+        fields = {
+            "run": term.run,
+            "kind": kind,
+            "from": self._sender,
+            "incarnation": self.incarnation,
+            "sequence": self.sequence,
+            "round": round,
+            "weight": weight,
+            "score": score,
+            "encoding": encoding,
+            "parts": parts,
+            "crc32": crc,
+        }
+        if term.epoch:
+            fields[EPOCH] = term.epoch
+        packed = pack(fields)
         prefix = bin_prefix(len(payload))
         head = PREFIX.pack(MAGIC, len(packed), len(prefix) + len(payload)) + packed + prefix
         return Frame(head, payload, kind=kind, round=round, sequence=self.sequence, crc=crc)
@@ -249,10 +247,6 @@ class Decoder:
 
     Shape and dtype are never taken from the wire.
 
-    Attributes:
-        forms: how many forms of headers are remembered (core/header.py): worthwhile where few
-            senders talk.
-
     Args:
         run: frames of another run are refused.
         agents: number of agents n; senders are 0..n-1 or a coordinator.
@@ -291,15 +285,14 @@ class Decoder:
         self._state = min(state, MAX_PAYLOAD - 5) if standbys else 0
         self._lowest = -coordinators
         self._forms = dict.fromkeys(
-            (UPDATE, REPLY), (list(parts if names is None else names), size)
+            (UPDATE, REPLY), (tuple(parts if names is None else names), size)
         )
         self._forms |= dict.fromkeys(
-            (MODEL, FINAL), (list(parts), size if model is None else model)
+            (MODEL, FINAL), (tuple(parts), size if model is None else model)
         )
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._itemsize = self._dtype.itemsize
-        self.forms = 0
-        self._known: dict[bytes, Form] = {}
+        self._known = Forms(run, agents)
         self._codec = codec if masked is None else masked
         self._masked = masked
         self._longest = 0 if masked is None else masked.longest
@@ -395,7 +388,7 @@ class Decoder:
             round,
             weight,
             encoding,
-            tuple(parts),
+            parts,
             crc,
             numbers,
             score,
@@ -408,16 +401,10 @@ class Decoder:
 
     def _header(self, raw: bytes) -> Fields:
         """Return the fields but `run`, checked, in the order of `Message`."""
-        if not self.forms:
-            return self._unpack(raw)
-        form = self._known.get(raw[: raw.find(SEQUENCE) + len(SEQUENCE) + 1])
-        if form is not None and (fields := form.read(raw)) is not None:
-            return fields
-        fields = self._unpack(raw)
-        if (form := form_of(raw, self._run, fields)) is not None:
-            if len(self._known) >= self.forms:
-                self._known.clear()
-            self._known[form.lead] = form
+        fields = self._known.read(raw)
+        if fields is None:
+            fields = self._unpack(raw)
+            self._known.learn(raw, fields)
         return fields
 
     def _unpack(self, raw: bytes) -> Fields:
@@ -495,7 +482,7 @@ class Decoder:
             weight,
             score,
             encoding,
-            parts,
+            tuple(parts),
             crc,
             epoch,
         )
@@ -512,14 +499,16 @@ class Decoder:
             raise WireError("bad_field", f"{EPOCH}: expected 1 to 2^62, got {epoch!r}")
         return epoch
 
-    def _numbers(self, kind: str, encoding: str, names: list[str], payload: memoryview) -> Vector:
+    def _numbers(
+        self, kind: str, encoding: str, names: tuple[str, ...], payload: memoryview
+    ) -> Vector:
         codec = self._codec
         if encoding != "raw" and (codec is None or encoding != codec.encoding):
             known = "'raw'" if codec is None else f"'raw' or {codec.encoding!r}"
             raise WireError("bad_field", f"encoding: expected {known}, got {encoding!r}")
         if kind in _BARE:
             if names:
-                raise WireError("bad_field", f"parts: a {kind} has none, got {names}")
+                raise WireError("bad_field", f"parts: a {kind} has none, got {list(names)}")
             if len(payload):
                 raise WireError(
                     "bad_length", f"a {kind} carries no payload, got {len(payload)} bytes"
@@ -536,8 +525,8 @@ class Decoder:
         parts, size = self._forms[kind]
         if names != parts:
             if not all(type(name) is str for name in names):
-                raise WireError("bad_field", f"parts: expected names, got {names}")
-            raise WireError("wrong_layout", f"expected parts {parts}, got {names}")
+                raise WireError("bad_field", f"parts: expected names, got {list(names)}")
+            raise WireError("wrong_layout", f"expected parts {list(parts)}, got {list(names)}")
         if encoding != "raw" and codec is not None:
             assert size is not None, "payloads of any number travel as they are"
             vector = codec.decode(payload.toreadonly(), size, self._dtype)
@@ -554,7 +543,9 @@ class Decoder:
         self._search(vector)
         return vector
 
-    def _state_in(self, kind: str, encoding: str, names: list[str], payload: memoryview) -> Vector:
+    def _state_in(
+        self, kind: str, encoding: str, names: tuple[str, ...], payload: memoryview
+    ) -> Vector:
         """Return the bytes of the state in a notice, `(k,)`; empty where it has none."""
         if names or encoding != "raw":
             raise WireError("bad_field", f"expected a {kind} without parts, as it is")
@@ -566,10 +557,10 @@ class Decoder:
         data: Vector = np.frombuffer(payload.toreadonly(), np.uint8)
         return data
 
-    def _bytes(self, encoding: str, names: list[str], payload: memoryview) -> Vector:
+    def _bytes(self, encoding: str, names: tuple[str, ...], payload: memoryview) -> Vector:
         """Return the content of a message of a secure sum, which is no vector, byte by byte."""
         if encoding != "raw" or names:
-            raise WireError("bad_field", f"a message of bytes has no parts, got {names}")
+            raise WireError("bad_field", f"a message of bytes has no parts, got {list(names)}")
         if len(payload) > self._longest:
             raise WireError("bad_length", f"{len(payload)} bytes; at most {self._longest}")
         content: Vector = np.frombuffer(payload.toreadonly(), np.uint8)

@@ -104,7 +104,7 @@ class Model:
 
     def hear(self, received: Mapping[int, Vector]) -> None:
         """Note what others share, `(size,)` by agent, where the agent plays against them."""
-        if self.companions:
+        if self._trainer.stack.traits.companions > 1:
             shared = {other: vector[: self._width] for other, vector in received.items()}
             self._trainer.hear(self.agent, shared, self.parts)
 

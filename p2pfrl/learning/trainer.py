@@ -187,7 +187,7 @@ class Trainer:
     def read(self, agent: int) -> Vector:
         """Return a read-only view `(stride,)` of the agent's current parameters."""
         view: Vector = self.parameters[self._rows[agent]]
-        view.flags.writeable = False
+        view.setflags(write=False)
         return view
 
     def write(self, agent: int, values: Vector) -> None:

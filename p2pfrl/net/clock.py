@@ -37,6 +37,10 @@ class WallClock:
         else:
             callback(*args)
 
+    def soon(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call `callback(*args)` after what is ready already."""
+        self._loop.call_soon(callback, *args)
+
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future of the loop."""
         return self._loop.create_future()

@@ -47,8 +47,6 @@ _MAILBOX = 1024
 
 The agent takes all of them in every turn of the loop, so more are a flood."""
 _NO_CIRCLES: Mapping[int, Sequence[int]] = {}
-_FORMS = 256
-"""Number of header forms that a process caches. Its few neighbors send similar headers."""
 
 
 def _retrieved(ended: asyncio.Future[list[str]]) -> None:
@@ -117,7 +115,6 @@ class Node:
         self.stopwatch = Stopwatch(Timings(own.scenario, own.agents), lambda: self.clock.now)
         self.schedules: list[Schedule] = []
         self.actors: dict[int, Actor] = {}
-        decoder.forms = _FORMS
         self._decoder = decoder
         self._trainer = trainer
         self._spawn = spawn

@@ -2,7 +2,8 @@
 
 It jumps to the next event and never sleeps. The stock loop cannot be used: its timers of equal time
 fire out of order, and its clock is the machine's. This one is a heap of (integer nanoseconds,
-sequence) and a first-in first-out queue. Agents on it are ordinary asyncio tasks. It does no I/O.
+sequence) and a first-in first-out queue. Ordinary asyncio tasks run on it; agents run without tasks
+(driver.py). It does no I/O.
 """
 
 from __future__ import annotations
@@ -77,6 +78,10 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         Callbacks of equal times are called in the order of posting. They cannot be cancelled.
         """
         heappush(self._heap, (when, self._next(), callback, args))
+
+    def soon(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call `callback(*args)` after what is ready already, and before the time moves on."""
+        self._ready.append((callback, args, None))
 
     def reserve(self, calls: int) -> int:
         """Return the first of so many consecutive sequences, which calls posted now would get."""

@@ -1,4 +1,4 @@
-"""The simulation: agents as asyncio tasks on virtual time, a network, a trainer and faults."""
+"""The simulation: agents on virtual time, a network, a trainer and faults."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.learning.meetings import Meetings
 from p2pfrl.learning.trainer import Snapshot, Trainer
 from p2pfrl.simulator.digest import FAULT, TRAIN, Log
+from p2pfrl.simulator.driver import drive
 from p2pfrl.simulator.faults.base import Fault
 from p2pfrl.simulator.loop import VirtualTimeLoop
 from p2pfrl.simulator.network import Network
@@ -55,7 +56,7 @@ class Life(Stateful):
     Attributes:
         port: its mailbox and timer.
         actor: what runs, or ran last.
-        task: follows the actor; done once it has finished; None while it is away.
+        task: of the actor's driver; done once it has finished; None while it is away.
         incarnation: how many times it was restarted; -1 before its first start.
         training: number of the local update under way, or of the next one; what was posted for
             another number is void.
@@ -183,7 +184,7 @@ class Simulation:
         self._log = log
         self._witness = witness
         self._starts = starts
-        # Tasks whose done-callback has not run. A killed one counts until the loop runs it.
+        # Drivers whose done-callback has not run. A killed one counts until the loop runs it.
         self._running = 0
         self.departed: list[tuple[int, int, int]] = []
         self._coordinators = coordinators
@@ -558,7 +559,7 @@ class Simulation:
         return self._spawn(agent, life.incarnation, life.completed, memory, life.port)
 
     def _follow(self, agent: int, actor: Actor, *, is_new: bool = True) -> None:
-        task = self._loop.create_task(actor.run(is_new=is_new), name=f"agent {agent}")
+        task = drive(self._loop, actor, self._lives[agent].port, is_new=is_new)
         task.add_done_callback(partial(self._finished, agent))
         self._lives[agent].task = task
         self._running += 1

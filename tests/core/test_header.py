@@ -3,6 +3,8 @@
 The content of a header never depends on the headers before it.
 """
 
+import contextlib
+
 import msgpack
 import numpy as np
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.header import form_of
-from p2pfrl.core.types import SKIP, UPDATE
+from p2pfrl.core.types import UPDATE
 from p2pfrl.core.wire import Decoder, Encoder
 
 VECTOR = np.arange(3, dtype="<f4")
@@ -24,9 +26,7 @@ WEIGHTS = st.one_of(
 
 
 def decoder(run: str = "run") -> Decoder:
-    made = Decoder(run, agents=4, parts=("p",), size=3, dtype="float32")
-    made.forms = 256
-    return made
+    return Decoder(run, agents=4, parts=("p",), size=3, dtype="float32")
 
 
 def header(
@@ -89,25 +89,30 @@ def test_headers_say_the_same_whatever_came_before(rows):
         assert verdict(warm, raw) == verdict(decoder(), raw)
 
 
-def test_the_headers_of_one_sender_are_of_one_form_until_a_number_needs_more_bytes():
+def test_headers_are_of_one_form_until_a_number_needs_more_bytes():
     reader = decoder()
     for sequence in range(300, 400):
-        assert reader._header(header(sequence, sequence - 1))[3:5] == (sequence, sequence - 1)
-    (form,) = reader._known.values()
-    assert form.read(header(500, 400)) is not None
-    assert form.read(header(500, 70_000)) is None
-    assert form.read(header(500, 400, sender=3)[:-1]) is None
+        for sender in range(4):
+            raw = header(sequence, sequence - 1, sender=sender)
+            assert reader._header(raw)[1:5] == (sender, 1, sequence, sequence - 1)
+    assert len(reader._known) == 1
+    assert reader._known.read(header(500, 400)) is not None
+    assert reader._known.read(header(500, 70_000)) is None
+    assert reader._known.read(header(500, 400, sender=3)[:-1]) is None
+    assert reader._known.read(header(500, 400, sender=4)) is None
 
 
 def test_a_header_packed_in_another_way_has_no_form():
     fields = decoder()._header(header())
-    assert form_of(header(), "run", fields) is not None
+    assert form_of(header(), "run", fields, 4) is not None
     turned = dict(reversed(msgpack.unpackb(header()).items()))
     assert decoder()._header(msgpack.packb(turned)) == fields
-    assert form_of(msgpack.packb(turned), "run", fields) is None
-    assert (
-        form_of(header(5), "run", decoder()._header(header(5))) is None
-    )  # the count is in its first byte
+    assert form_of(msgpack.packb(turned), "run", fields, 4) is None
+
+
+def test_headers_of_coordinators_have_no_form():
+    raw = header(sender=-1).replace(b"\xa6update", b"\xa5model")
+    assert form_of(raw, "run", decoder()._header(raw), 4) is None
 
 
 def test_a_run_whose_name_is_the_name_of_a_field_is_read_like_any_other():
@@ -122,10 +127,11 @@ def test_a_run_whose_name_is_the_name_of_a_field_is_read_like_any_other():
 
 def test_the_number_of_known_forms_is_limited():
     reader = Decoder("run", agents=2000, parts=("p",), size=3, dtype="float32")
-    reader.forms = 256
-    for sender in range(2000):
-        encoder = Encoder("run", sender, 1)
-        encoder.sequence = 500
-        reader.decode(encoder.encode(VECTOR, kind=UPDATE, round=300, parts=("p",)))
-        reader.decode(encoder.encode(None, kind=SKIP, round=300))
-        assert len(reader._known) <= 256
+    for size in range(1, 3):
+        for letter in "abcdefghijklmnopqrst":
+            encoder = Encoder("run", 7, 1)
+            parts = (letter * size,)
+            frame = encoder.encode(VECTOR, kind=UPDATE, round=300, parts=parts)
+            with contextlib.suppress(WireError):  # other parts are refused, but later
+                reader.decode(frame)
+    assert len(reader._known) == 2 * 8

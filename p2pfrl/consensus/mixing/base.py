@@ -181,7 +181,10 @@ class Mixing(Composable, ABC):
             a row with sorted keys and the same sum as `weights`; `weights` itself if all payloads
                 arrived with factor 1.
         """
-        if all(arrived.get(j) == 1.0 for j in weights if j != own_id):
+        for j in weights:
+            if j != own_id and arrived.get(j) != 1.0:
+                break
+        else:
             return weights
         kept = {
             j: w * (1.0 if j == own_id else arrived[j])
@@ -233,6 +236,10 @@ def require_matrix(rule: Mixing, graph: Graph) -> None:
         raise TopologyError(problem)
 
 
+_LARGE = 2**16
+"""Bytes of a vector from which memory for a product is used again."""
+
+
 def weighted_sum(
     own: Vector, received: Mapping[int, Vector], weights: Mapping[int, float]
 ) -> Vector:
@@ -240,12 +247,12 @@ def weighted_sum(
 
     x_j is `received[j]`, or `own` for the one agent that is not in `received`.
     """
-    assert sum(j not in received for j in weights) == 1, (
+    assert len(weights.keys() - received.keys()) == 1, (
         "all weights but the agent's own belong to payloads"
     )
     (first, weight), *others = weights.items()
     mixed = np.multiply(received.get(first, own), weight)
-    scratch = np.empty_like(own)
+    scratch = np.empty_like(own) if own.nbytes > _LARGE else None
     for j, weight in others:
         mixed += np.multiply(received.get(j, own), weight, out=scratch)
     return mixed

@@ -319,46 +319,44 @@ class Gossip(Stateful):
         """Begin to wait; return the timer to set, or None if there is nobody to wait for."""
         arrived, absent = self._inbox.get(self.round, {}), self._absent
         expected = self._neighborhood.predecessors(self.round)
+        newest = self._newest
         self._awaited = {
             j: None
             for j in expected
-            if not (j in arrived or j in absent or self._has_passed(j, self._newest.get(j, 0)))
+            if not (j in arrived or j in absent or (j in newest and self._has_passed(j, newest[j])))
         }
         self._waiting = True
         if not self._awaited:
             return None
         self._until = now + self._patience
-        is_shaky = any(j in self._misses for j in self._awaited)
+        is_shaky = bool(self._misses) and any(j in self._misses for j in self._awaited)
         self._deadline = now + self._patience // 2 if is_shaky else self._until
         return WaitUntil(self._deadline)
 
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
-        sender = message.sender
-        if self._is_impossible(message.round):
+        sender, round = message.sender, message.round
+        if self._is_impossible(round):
             self.messages_late += not event.again
             return ()
-        self._absent.pop(sender, None)
-        if message.round > self._newest.get(sender, self.round):
-            self._newest[sender] = message.round
-        if message.round < self.round:
-            self.messages_late += message.kind != SKIP and not event.again
-            missed = self._misses.get(sender)
-            if missed is not None:
-                # It was heard, but late: one more miss makes it absent again.
-                missed.count = min(missed.count, self._suspect_after - 1)
-                late = missed.late
-                at_least = missed.usable_from if late is None else late.round + 1
-                if message.kind != SKIP and message.round >= at_least:
-                    missed.late = message
+        if self._absent:
+            self._absent.pop(sender, None)
+        if round > self.round and round > self._newest.get(sender, 0):
+            self._newest[sender] = round
+        if round < self.round:
+            self._came_late(message, event.again)
             return ()
-        self._misses.pop(sender, None)
+        if self._misses:
+            self._misses.pop(sender, None)
         has_passed = (
-            self._waiting and sender in self._awaited and self._has_passed(sender, message.round)
+            round > self.round + 1  # read first, as it is false of nearly every message
+            and self._waiting
+            and sender in self._awaited
+            and self._has_passed(sender, round)
         )
         content = None if message.kind == SKIP else message
         was_resting = self._is_resting  # read first, because `_keep` may mix and begin a rest
-        actions = self._keep(sender, message.round, content, now)
+        actions = self._keep(sender, round, content, now)
         if was_resting:
             return self._end_rest(now)
         if not has_passed:
@@ -368,6 +366,18 @@ class Gossip(Stateful):
             return self._keep(sender, self.round, None, now)  # counts as a skip of our round
         # We sit this round out and only wait to keep in step: go on from where the others are.
         return self._mix(now)
+
+    def _came_late(self, message: Message, again: bool) -> None:
+        """Count a message of an earlier round, and keep its payload where it was missed."""
+        self.messages_late += message.kind != SKIP and not again
+        missed = self._misses.get(message.sender)
+        if missed is not None:
+            # It was heard, but late: one more miss makes it absent again.
+            missed.count = min(missed.count, self._suspect_after - 1)
+            late = missed.late
+            at_least = missed.usable_from if late is None else late.round + 1
+            if message.kind != SKIP and message.round >= at_least:
+                missed.late = message
 
     def _has_passed(self, sender: int, round: int) -> bool:
         """Return whether `sender`, now in `round`, mixed a later round than ours without us.
@@ -397,7 +407,9 @@ class Gossip(Stateful):
 
         Mix if it was the last that this round waits for.
         """
-        box = self._inbox.setdefault(round, {})
+        box = self._inbox.get(round)
+        if box is None:
+            box = self._inbox[round] = {}
         if box.get(sender) is None:  # what was lost or skipped may come all the same
             box[sender] = message
         if len(self._inbox) > _KEPT:  # a cheap test first: rounds of all senders
