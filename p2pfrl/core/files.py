@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from p2pfrl.core.errors import RecordError
 
@@ -18,13 +18,12 @@ class OversizeError(OSError):
     """A file has more bytes than its reader takes."""
 
 
-def read_regular(path: Path, limit: int) -> bytes:
-    """Return the content of a regular file of at most `limit` bytes.
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read it.
 
     Pipes and devices are refused before anything is read from them.
 
     Raises:
-        OversizeError: it has more bytes.
         OSError: it is missing, is no regular file, or cannot be read.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -32,10 +31,24 @@ def read_regular(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, flags)
     except ValueError as error:  # a NUL in its name
         raise FileNotFoundError(2, "no file can have this name") from error
-    with os.fdopen(descriptor, "rb") as file:
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(21, "Is a directory")
+    raise OSError(22, "expected a regular file, got a pipe, device or socket")
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OversizeError: it has more bytes.
+        OSError: it is missing, is no regular file, or cannot be read.
+    """
+    with open_regular(path) as file:
         found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(22, "expected a regular file, got a pipe, device or socket")
         content = b"" if found.st_size > limit else file.read(limit + 1)
         if found.st_size > limit or len(content) > limit:
             size = max(found.st_size, len(content))

@@ -28,6 +28,7 @@ import msgpack
 import numpy as np
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.core.files import open_regular
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import COORDINATOR, Scores, Update
@@ -398,7 +399,7 @@ class Reader:
             RecordError: it is not a journal, or is damaged before its end.
         """
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 found = file.read(len(MAGIC))
                 if found != MAGIC:
                     if MAGIC.startswith(found):

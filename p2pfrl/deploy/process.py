@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from p2pfrl.build.assembly import Assembly
@@ -171,7 +172,9 @@ def _deploy_in(
     _refuse_departed(out)
     main = _deploy(scenario, place, out, security, timing, log, announce)
     try:
-        with restored(), threadpool_limits(1, "blas"):  # one thread, as in the simulator
+        # One thread and no warnings of numpy, as in the simulator.
+        quiet = np.errstate(over="ignore", invalid="ignore")
+        with restored(), threadpool_limits(1, "blas"), quiet:
             try:
                 import uvloop
             except ImportError:

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from p2pfrl.core.files import read_table
+from p2pfrl.core.files import open_regular, read_table
 from p2pfrl.results.directory import (
     PEER,
     PEERS,
@@ -241,9 +241,9 @@ def _status(folder: Path) -> dict[str, Any]:
 def _last_round(path: Path) -> int | None:
     """Return the round of the last complete line of a table of metrics."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, path.stat().st_size - _TAIL))
-            lines = file.read().split(b"\n")[:-1]
+            lines = file.read(_TAIL).split(b"\n")[:-1]
         return int(float(lines[-1].split(b",")[0]))
     except (OSError, ValueError, IndexError):
         return None

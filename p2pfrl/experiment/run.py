@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 from typing_extensions import Unpack
 
@@ -164,7 +165,12 @@ def _simulate(
         if has_begun and not _is_saved_whole(scenario, world):
             more["episodes_began_anew"] = True
         try:
-            with fewer_collections(), threadpool_limits(1, "blas"):
+            # What is no longer finite is found where it matters, so numpy need not warn.
+            with (
+                fewer_collections(),
+                threadpool_limits(1, "blas"),
+                np.errstate(over="ignore", invalid="ignore"),
+            ):
                 if has_begun:
                     world.simulation.resume()
                 else:

@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 from p2pfrl.core.errors import RecordError, ScenarioError
-from p2pfrl.core.files import read_table
+from p2pfrl.core.files import open_regular, read_table
 
 FORMAT = "p2pfrl-record-1"
 SUMMARY = "summary.json"
@@ -209,7 +209,7 @@ def write_note(folder: Path, reason: str) -> None:
 def read_note(folder: Path) -> str | None:
     """Return why an unfinished run has ended; None if nothing says so, as after a kill."""
     try:
-        with (folder / CHECKPOINTS / _NOTE).open("rb") as file:
+        with open_regular(folder / CHECKPOINTS / _NOTE) as file:
             return file.read(_NOTE_SIZE).decode(errors="replace").strip() or None
     except OSError:
         return None
@@ -408,7 +408,7 @@ def _is_table(path: Path) -> bool:
 def _end(path: Path) -> bytes:
     """Return the last bytes of a file, where a PDF says who wrote it."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, path.stat().st_size - _HEAD))
             return file.read(_HEAD)
     except OSError:
@@ -417,7 +417,7 @@ def _end(path: Path) -> bytes:
 
 def _head(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(_HEAD)
     except OSError:
         return b""

@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.files import open_regular
 from p2pfrl.core.finder import install
 from p2pfrl.core.tables import leaves
 from p2pfrl.results.groups import scenario_keys
 from p2pfrl.results.record import COUNTS, Record, load
+
+_PARQUET = b"PAR1"
+"""The first bytes of a Parquet file."""
 
 Columns = dict[str, NDArray[Any]]
 """Name -> values, all of one length: what `pandas.DataFrame` takes."""
@@ -150,7 +154,9 @@ def write_parquet(columns: Mapping[str, NDArray[Any]], path: Path) -> None:
     Raises:
         P2PFRLError: duckdb is not installed.
         RecordError: the file cannot be written.
+        ScenarioError: another file than a Parquet file has this name.
     """
+    _refuse_another(path)
     try:
         import duckdb
     except ImportError as error:
@@ -167,3 +173,17 @@ def write_parquet(columns: Mapping[str, NDArray[Any]], path: Path) -> None:
     except (duckdb.Error, OSError) as error:
         part.unlink(missing_ok=True)
         raise RecordError(f"{path}: cannot be written: {error}") from error
+
+
+def _refuse_another(path: Path) -> None:
+    """Refuse to replace a file that is no Parquet file."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(len(_PARQUET))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error.strerror}") from error
+    if head != _PARQUET:
+        what = "expected a new file or a Parquet file, got another one; give another name"
+        raise ScenarioError([f"--parquet {path}: {what}"])

@@ -23,7 +23,7 @@ _NO_LABEL = re.compile(r"[^a-z0-9]+")
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
-_FEW = f"Intervals need at least {MIN_SEEDS} runs."
+_FEW = f"Intervals and probabilities need at least {MIN_SEEDS} runs."
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -99,7 +99,8 @@ def standings_table(found: Sequence[Standing], score: str, tasks: Sequence[str] 
     header = ("", "runs", "mean", "IQM", "P(better than the first)")
     rows = []
     for one in found:
-        chance = "-" if one.improvement is None else interval(one.improvement)
+        known = one.improvement if one.improvement and isfinite(one.improvement.low) else None
+        chance = "-" if known is None else interval(known)
         row = [one.label, one.runs, interval(one.mean), interval(one.iqm), chance]
         if has_target:
             rounds, sent, seconds = one.targets

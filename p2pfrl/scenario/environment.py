@@ -80,6 +80,9 @@ class EnvironmentSection(OwnKeys):
 
 def _meant(key: str, known: Mapping[str, object], physics: Container[str]) -> str:
     """Return what an unknown key was meant to be: a known one, or an option of the constructor."""
+    if key in physics and "kwargs" in known:
+        after = f"'environment.vary.{key}', which is set after it"
+        return f"; did you mean 'environment.kwargs.{key}', for the constructor, or {after}?"
     if key in physics:
         return f"; did you mean 'environment.vary.{key}'?"
     hint = did_you_mean(key, known)

@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.files import read_regular, read_table
+from p2pfrl.core.files import open_regular, read_regular, read_table
 from p2pfrl.core.types import name_of
 from p2pfrl.deploy.status import RUNNING, statuses
 from p2pfrl.net.fleet import parse_agents, show_agents
@@ -431,10 +431,10 @@ def _log_of(folder: Path) -> list[dict[str, Any]]:
     """Return the last lines of the log of a process."""
     agents = _agents_of(folder)
     lines: list[dict[str, Any]] = []
-    with suppress(OSError), (folder / "log.jsonl").open("rb") as file:
+    with suppress(OSError), open_regular(folder / "log.jsonl") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - _TAIL))
-        for line in file.read().split(b"\n")[size > _TAIL : -1]:
+        for line in file.read(_TAIL).split(b"\n")[size > _TAIL : -1]:
             with suppress(ValueError):
                 lines.append({**json.loads(line), "by": agents})
     return lines[-_LOG:]

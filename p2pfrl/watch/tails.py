@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from p2pfrl.core.files import open_regular
+
 _MOST = 2**24
 """Most bytes that are read of a table at once: what is older than its end is left out."""
 
@@ -33,13 +35,13 @@ class Tail:
     def read(self) -> list[list[float]]:
         """Return the rows that are new; a cell that is no number is nan."""
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 found = self._path.stat()
                 identity = (found.st_ino, found.st_dev)
                 self.is_new = identity != self._file or found.st_size < self._place
                 if self.is_new:
                     self.columns, self._place, self._file = (), 0, (0, 0)
-                    header = file.readline()
+                    header = file.readline(_MOST)
                     if not header.endswith(b"\n"):
                         return []
                     self._file = identity

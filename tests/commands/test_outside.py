@@ -270,6 +270,16 @@ def test_an_update_that_is_not_finite_is_said_once_and_without_warnings_of_numpy
     assert first.startswith("agent 0, round 1, update 0: training left parameters x that are not")
 
 
+@pytest.mark.parametrize("mode", ["gossip", "central", "independent"])
+def test_numbers_of_a_run_that_grows_without_bound_are_no_warnings_of_numpy(mode):
+    settings = {"mode": mode, "stop.rounds": 182, "learner.lr": 5.0, "learner.dimension": 2}
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        record = p2pfrl.run(p2pfrl.loads(QUADRATIC, settings))
+    assert [str(one.message) for one in found] == []
+    assert not np.isfinite(record.metrics["error"]).all()
+
+
 def test_warnings_of_gymnasium_are_notes_and_not_printed_if_it_shall_be_quiet(capsys):
     for quiet in (False, True):
         with notes_on_stderr(quiet=quiet):

@@ -278,14 +278,23 @@ def test_a_disconnected_graph_names_a_node(tmp_path):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b'graph [\n node [ id 0 label "Narvik" ]\n]', "GML (read_gml)"),
-        (b"\xef\xbb\xbfCreator gml\nVersion 1\ngraph\n[\n]", "GML (read_gml)"),
+        (
+            b'graph [\n node [ id 0 label "Narvik" ]\n]',
+            "GML; networkx converts it: nx.write_graphml(nx.read_g",
+        ),
+        (
+            b"\xef\xbb\xbfCreator gml\nVersion 1\ngraph\n[\n]",
+            "GML; networkx converts it: nx.write_graphml(nx.read_g",
+        ),
         (b"digraph net { a -> b }", "DOT"),
         (b'{"nodes": []}', "JSON"),
-        (b"# edges\n0 1\n1 2\n", "a list of edges"),
+        (
+            b"# edges\n0 1\n1 2\n",
+            "a list of edges; networkx converts it: nx.write_graphml(nx.read_e",
+        ),
         (b"*Vertices 3", "Pajek"),
         (b"\x89PNG\r\n", "something else"),
-        (b'<?xml version="1.0"?><network/>', "SNDlib"),
+        (b'<?xml version="1.0"?><network/>', "SNDlib's XML; networkx writes GraphML: nx.wri"),
         (b"<gexf/>", "GEXF"),
         (b"<html/>", "a web page"),
         (b"#" + b"  \n# " * 3000, "something else"),

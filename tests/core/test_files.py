@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from p2pfrl.core.files import read_table
+from p2pfrl.core.files import open_regular, read_table
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,14 @@ def test_a_table_is_read_and_a_pipe_is_not_waited_for(tmp_path):
     assert read_table(path, 90) == {"round": 3}
     os.mkfifo(tmp_path / "pipe")
     assert read_table(tmp_path / "pipe", 90) is None
+
+
+def test_only_a_regular_file_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name, error in (("pipe", "a regular file"), ("zero", "a regular file"), (".", "directory")):
+        with pytest.raises(OSError, match=error):
+            open_regular(tmp_path / name)
+    (tmp_path / "file").write_bytes(b"12345")
+    with open_regular(tmp_path / "file") as file:
+        assert file.read(3) == b"123"

@@ -181,6 +181,11 @@ def test_a_constructor_that_raises_and_spaces_that_do_not_fit_are_refused_with_t
         scenario("NoSpace")
     with pytest.raises(ScenarioError, match=r"unknown key; .* set in environment\.kwargs"):
         scenario("Leveled", environment__lvl=2)
+    both = (
+        r"did you mean 'environment\.kwargs\.low', for the constructor, or 'environment\.vary\.low'"
+    )
+    with pytest.raises(ScenarioError, match=both):
+        scenario("Valve", environment__low=2)
 
 
 @pytest.mark.parametrize("command", ["validate", "scenario"])

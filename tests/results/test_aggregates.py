@@ -18,6 +18,7 @@ from p2pfrl.results.aggregates import (
     profile,
     standings,
 )
+from p2pfrl.results.tables import standings_table
 
 FIRST = np.array(
     [
@@ -110,6 +111,16 @@ def test_standings_compare_with_the_first_in_the_direction_that_is_better() -> N
         assert second.improvement is not None
         assert second.improvement.mean == chance
         assert (first.reached, second.reached, second.targets[0]) == (0.0, 0.5, 5.0)
+
+
+@pytest.mark.parametrize(("runs", "shown"), [(4, "-"), (5, "1")])
+def test_a_table_has_probabilities_from_five_runs_on_and_says_so(runs: int, shown: str) -> None:
+    nothing = (np.full(runs, np.nan),) * 3
+    scores = {"small": np.arange(runs) * 0.1, "large": 1.0 + np.arange(runs)}
+    found = standings([Outcomes(name, (own,), nothing) for name, own in scores.items()])
+    table = standings_table(found, "final return")
+    assert [row[4] for row in table.rows] == ["-", shown]
+    assert ("Intervals and probabilities need at least 5 runs." in table.caption) == (runs < 5)
 
 
 def test_normalized_scores_go_from_the_worst_run_to_the_best() -> None:

@@ -131,6 +131,16 @@ def test_the_page_has_ten_questions() -> None:
     assert len(QUESTIONS) == 10
 
 
+def test_a_file_that_is_no_parquet_file_is_not_replaced(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text("mine")
+    assert main(["export", str(runs[0]), "--parquet", str(page)]) == 2
+    assert f"--parquet {page}: expected a new file or a Parquet file" in capsys.readouterr().err
+    assert page.read_text() == "mine"
+
+
 def test_without_duckdb_the_package_to_install_is_named(
     runs: list[Path],
     tmp_path: Path,

@@ -121,6 +121,17 @@ def test_a_summary_that_is_none_is_refused(run, capsys, command, content):
     refused(capsys, command, run)
 
 
+@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize("name", ["metrics.csv", "status.json", "summary.json", "checkpoints"])
+def test_the_status_of_a_run_waits_for_no_pipe(run, capsys, name, special):
+    path = run / name
+    if path.exists():
+        path.unlink()
+    SPECIAL[special](path)
+    assert main(["status", str(run)]) in (0, 1)
+    assert capsys.readouterr().out.startswith(f"{run}: ")
+
+
 FORGED = {
     "no rows of numbers": ("metrics.csv", b"round,virtual_seconds,return_mean\nx,y,z\n"),
     "no such column": ("metrics.csv", b"a,b\n1,2\n"),

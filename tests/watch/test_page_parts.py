@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_of_a_long_table_only_the_end_is_read(tmp_path: Path) -> None:
     rows = Tail(path, most=200).read()
     assert rows[-1] == [9999.0]
     assert len(rows) <= 40
+
+
+def test_a_table_that_is_a_pipe_or_has_no_lines_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pfrl.watch.tails._MOST", 100)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "wide").write_text("a" * 200 + "\n1\n")
+    assert [Tail(tmp_path / name).read() for name in ("pipe", "zero", "wide")] == [[], [], []]
 
 
 def test_curves_keep_evenly_spaced_rows_and_the_last() -> None:

@@ -85,30 +85,35 @@ def read(path: Path) -> Document:
     except (LookupError, ValueError) as error:
         document.refuse(1, f"an encoding that cannot be read ({error}): save the file as UTF-8")
     if reader.root != "graphml":
-        known = _ROOTS.get(reader.root, f"the outermost element is <{reader.root}>")
-        document.refuse(1, f"expected GraphML, with <graphml> outermost; got {known}; {_CONVERT}")
+        known = _ROOTS.get(reader.root, (f"the outermost element is <{reader.root}>", ""))
+        document.refuse(1, f"expected GraphML, with <graphml> outermost; got {_named(*known)}")
     return document
 
 
-_CONVERT = (
-    "networkx reads many formats and writes this one: "
-    "nx.write_graphml(nx.read_gml('net.gml'), 'net.graphml')"
-)
 _ROOTS = {
-    "gexf": "GEXF (read_gexf)",
-    "network": "SNDlib's XML",
-    "svg": "a picture",
-    "html": "a web page",
+    "gexf": ("GEXF", "read_gexf('net.gexf')"),
+    "network": ("SNDlib's XML", ""),
+    "svg": ("a picture", ""),
+    "html": ("a web page", ""),
 }
-"""Outermost element -> the format that it belongs to."""
+"""Outermost element -> the format that it belongs to, and what of networkx reads it."""
 _FORMATS = (
-    (rb"graph\s*\[", "GML (read_gml)"),
-    (rb"(strict\s)?\s*(di)?graph\b", "DOT (nx_pydot.read_dot)"),
-    (rb"\*(vertices|network)", "Pajek (read_pajek)"),
-    (rb"[\[{]", "JSON (node_link_graph)"),
-    (rb"[\w.-]+[ \t,;]+[\w.-]+", "a list of edges (read_edgelist)"),
+    (rb"graph\s*\[", ("GML", "read_gml('net.gml')")),
+    (rb"(strict\s)?\s*(di)?graph\b", ("DOT", "nx_pydot.read_dot('net.dot')")),
+    (rb"\*(vertices|network)", ("Pajek", "Graph(nx.read_pajek('net.net'))")),
+    (rb"[\[{]", ("JSON", "node_link_graph(json.load(open('net.json')))")),
+    (rb"[\w.-]+[ \t,;]+[\w.-]+", ("a list of edges", "read_edgelist('net.txt')")),
 )
 """Start of a file that is no XML -> its format, and what of networkx reads it."""
+
+
+def _named(format: str, reader: str) -> str:
+    """Return a format and what converts it to GraphML."""
+    if not reader:
+        return f"{format}; networkx writes GraphML: nx.write_graphml(graph, 'net.graphml')"
+    return f"{format}; networkx converts it: nx.write_graphml(nx.{reader}, 'net.graphml')"
+
+
 _PREAMBLE = (b"#", b"//", b"Creator", b"Version", b"comment")
 
 
@@ -121,10 +126,11 @@ def _refuse_other_formats(document: Document, content: bytes) -> None:
     start = b"\n".join(line for line in lines if not line.startswith(_PREAMBLE)).lstrip()
     if not text:
         document.refuse(1, "the file is empty; expected GraphML")
-    known = next((name for form, name in _FORMATS if re.match(form, start, re.IGNORECASE)), "")
-    document.refuse(
-        1, f"expected GraphML, which is XML; got {known or 'something else'}; {_CONVERT}"
+    known = next(
+        (format for form, format in _FORMATS if re.match(form, start, re.IGNORECASE)),
+        ("something else", ""),
     )
+    document.refuse(1, f"expected GraphML, which is XML; got {_named(*known)}")
 
 
 class _Reader:
