@@ -118,6 +118,29 @@ def test_whoever_is_away_does_not_run_ahead_of_the_others(tmp_path, mode):
     assert record.summary["env_steps"] == steps * (12 - away)
 
 
+ALONE = {"push": {}, "pairwise": {"mixing": {"kind": "pairwise"}}}
+
+
+@pytest.mark.parametrize("kind", ALONE)
+@pytest.mark.parametrize(
+    ("lines", "seconds"),
+    [
+        ("0,10s,1h\n1,10s,1h\n", 16),
+        ("0,0s,1h\n1,0s,2500ms\n1,8s,1h\n", 9),
+        ("0,0s,1h\n1,0s,2500ms\n", 9),
+    ],
+)
+def test_who_waits_for_nobody_trains_while_it_is_there(tmp_path, kind, lines, seconds):
+    asynchronous = {"schedule": {"kind": "asynchronous"}, **ALONE[kind]}
+    record = traced(tmp_path, "gossip", lines, **asynchronous)
+    assert record.summary["stopped_by"] == "rounds"
+    assert 12 <= record.summary["env_steps"] <= 13  # two updates may end at one time
+    assert seconds <= record.summary["virtual_seconds"] < seconds + 1
+    trained = [(at.start, at.end) for at in record.timeline if (at.kind, at.agent) == ("train", 1)]
+    assert all(start >= 8 or end <= 3 for start, end in trained)
+    assert trained
+
+
 def test_whoever_is_away_and_cut_off_waits_for_its_own_time(tmp_path):
     crash = {"kind": "crash", "at": 0.5, "agents": [0]}
     record = traced(tmp_path, "gossip", "1,100s,1h\n", faults=(crash,))

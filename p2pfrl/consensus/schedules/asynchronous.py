@@ -9,7 +9,12 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.consensus.schedules.arrivals import AsynchronousCoordinator, NoDeadline
-from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants
+from p2pfrl.consensus.schedules.base import (
+    Available,
+    Neighborhood,
+    Participants,
+    resting,
+)
 from p2pfrl.consensus.schedules.pairwise import Pairs
 from p2pfrl.consensus.staleness import RULES, Polynomial, Staleness
 from p2pfrl.core.needs import Breaks, Need
@@ -20,6 +25,7 @@ from p2pfrl.core.types import (
     SKIP,
     Action,
     Event,
+    Expired,
     Finish,
     Message,
     Mix,
@@ -29,6 +35,7 @@ from p2pfrl.core.types import (
     Started,
     Train,
     Trained,
+    WaitUntil,
 )
 
 
@@ -116,6 +123,8 @@ class Push(Stateful):
     agent mixes. Otherwise a slow or late agent would fall behind without bound, and others would
     drop its payloads as stale.
 
+    An agent that is away by the time of day rests before its next update until it is there again.
+
     The staleness of a payload is the number of own updates completed since it arrived plus its lag
     in rounds on arrival. Each payload is applied at most once, and only the newest of each
     neighbor.
@@ -129,6 +138,7 @@ class Push(Stateful):
         "_updates_left",
         "_inbox",
         "_newest",
+        "_rests_until",
     )
 
     def __init__(
@@ -152,6 +162,7 @@ class Push(Stateful):
         self._updates_left = options.every
         self._inbox: dict[int, tuple[Message, int, int]] = {}
         self._newest: dict[int, tuple[int, int]] = {}
+        self._rests_until: int | None = None
 
     def handle(self, event: Event, now: int) -> Sequence[Action]:
         """Return the actions for `event`."""
@@ -160,7 +171,9 @@ class Push(Stateful):
         if isinstance(event, Trained):
             return self._trained(now)
         if isinstance(event, Started):
-            return (Train(),)
+            return self._begin(now)
+        if isinstance(event, Expired) and event.deadline == self._rests_until:
+            return (WaitUntil(None), *self._begin(now))
         if (
             isinstance(event, PeerJoined)
             and self.round
@@ -171,11 +184,20 @@ class Push(Stateful):
 
     def waits_for(self) -> str:
         """Return what the agent is waiting for, as text; never another agent."""
-        return f"agent {self._me} waits in round {self.round} for its own update"
+        what = "its own update" if self._rests_until is None else "the time at which it is there"
+        return f"agent {self._me} waits in round {self.round} for {what}"
 
     def awaits(self) -> Sequence[int]:
         """Return nobody: an agent waits for its own updates only."""
         return ()
+
+    def _begin(self, now: int) -> Sequence[Action]:
+        """Begin a round, or rest until the agent is there."""
+        until = resting(self._available, now, has_company=False)
+        self._rests_until = None if until == now else until
+        if until is None:
+            return (Finish("agents_gone"),)
+        return (Train(),) if until == now else (WaitUntil(until),)
 
     def _too_old(self, tau: int) -> bool:
         return self._options.max_staleness is not None and tau > self._options.max_staleness
@@ -214,5 +236,5 @@ class Push(Stateful):
         if self._rounds is not None and self.round >= self._rounds:
             actions.append(Finish())
         else:
-            actions.append(Train())
+            actions += self._begin(now)
         return actions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from p2pfrl.consensus.schedules.base import Available, Neighborhood
+from p2pfrl.consensus.schedules.base import Available, Neighborhood, resting
 from p2pfrl.core.state import Stateful
 from p2pfrl.core.types import (
     SKIP,
@@ -129,12 +129,14 @@ class Pairs(Stateful):
         if isinstance(event, PeerJoined):
             self._absent.pop(event.peer, None)
         elif isinstance(event, Started):
-            return self._finish() if self._is_over() else (Train(),)
+            return self._finish() if self._is_over() else self._prepare(now)
         return ()
 
     def waits_for(self) -> str:
         """Return what the agent is waiting for, as text."""
-        what = "its own update" if self._updates_left else f"the answer of {self._asked}"
+        is_resting = self._asked is None and self._deadline is not None
+        own = "the time at which it is there" if is_resting else "its own update"
+        what = own if self._updates_left else f"the answer of {self._asked}"
         return f"agent {self._me} waits in round {self.round} for {what}"
 
     def awaits(self) -> Sequence[int]:
@@ -148,14 +150,24 @@ class Pairs(Stateful):
             return (Train(),)
         return self._begin(now) if self._asked is None else ()
 
+    def _prepare(self, now: int) -> list[Action]:
+        """Train for the next exchange, or rest until the agent is there."""
+        until = resting(self._available, now, has_company=False)
+        if until is None:
+            return self._finish("agents_gone")
+        if until == now:
+            return [Train()]
+        self._deadline = until
+        return [WaitUntil(until)]
+
     def _begin(self, now: int) -> list[Action]:
         """Begin an exchange after the local updates are done."""
         if not self._available(self.round, now):
-            return [Mix(self.round, active=False), *self._end()]
+            return [Mix(self.round, active=False), *self._end(now)]
         gone = {**self._absent, **self._done}
         near = [j for j in self._neighborhood.successors(self.round) if j not in gone]
         if not near:
-            return [Mix(self.round), *self._end()]
+            return [Mix(self.round), *self._end(now)]
         self._asked = self._pick(self.round, near)
         self._updates_since = self._tries = 0
         actions = self._ask(now)
@@ -172,8 +184,11 @@ class Pairs(Stateful):
         return [Send((self._asked,), self.round), WaitUntil(self._deadline)]
 
     def _expired(self, event: Expired, now: int) -> Sequence[Action]:
-        if self._asked is None or event.deadline != self._deadline:
+        if event.deadline != self._deadline:
             return ()
+        if self._asked is None:
+            self._deadline = None
+            return [WaitUntil(None), *self._prepare(now)]
         self.deadlines_expired += 1
         self._tries += 1
         return self._ask(now) if self._tries < _TRIES else self._close((), now)
@@ -226,16 +241,17 @@ class Pairs(Stateful):
             return [*actions, *self._finish()]
         return actions if self._updates_left else [*actions, *self._begin(now)]
 
-    def _end(self) -> list[Action]:
+    def _end(self, now: int) -> list[Action]:
         """End a round without an exchange."""
         self.round += 1
         if self._is_over():
             return self._finish()
         self._updates_left = self._every
-        return [Train()]
+        return self._prepare(now)
 
     def _is_over(self) -> bool:
         return self._rounds is not None and self.round >= self._rounds
 
-    def _finish(self) -> list[Action]:
-        return [Send(self._neighborhood.successors(self.round), self.round, SKIP), Finish()]
+    def _finish(self, why: str = "") -> list[Action]:
+        last = self.round if self._rounds is None else max(self.round, self._rounds)
+        return [Send(self._neighborhood.successors(self.round), last, SKIP), Finish(why)]
