@@ -850,6 +850,13 @@ def test_a_cloud_has_no_deadline_and_ends_if_the_number_of_rounds_is_known():
         assert (cloud._rounds, cloud._patience, cloud._idle) == (models, None, 2 * SECOND)
 
 
+def test_an_edge_has_a_deadline_if_its_members_are_agents_agent_0_too():
+    for first, deadline in ((0, 2 * SECOND), (-2, None)):
+        members = Participants(2, everyone, (first, first + 1))
+        rule = Synchronous(deadline=2.0)
+        assert rule.edge(members, rounds=6, period=2, above=COORDINATOR)._patience == deadline
+
+
 # The coordinator without rounds.
 
 
