@@ -173,8 +173,8 @@ def _deploy_in(
     main = _deploy(scenario, place, out, security, timing, log, announce)
     try:
         # One thread and no warnings of numpy, as in the simulator.
-        quiet = np.errstate(over="ignore", invalid="ignore")
-        with restored(), threadpool_limits(1, "blas"), quiet:
+        numbers = np.errstate(over="ignore", invalid="ignore")
+        with restored(), threadpool_limits(1, "blas"), numbers:
             try:
                 import uvloop
             except ImportError:
