@@ -1,11 +1,14 @@
 """The page on worlds states what scenarios state, and its table can be measured."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from platform import machine
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from measure_worlds import (
     MODES,
     ROOT,
     SEEDS,
+    WORLDS,
     alike_table,
     as_it_is,
     measure,
@@ -24,6 +28,7 @@ from measure_worlds import (
 
 import p2pfrl
 from p2pfrl.learning.environments import RULES
+from p2pfrl.learning.native.choice import missing
 
 PAGE = (ROOT / "docs" / "worlds.md").read_text(encoding="utf-8")
 ROWS = {
@@ -81,6 +86,10 @@ def test_the_table_of_the_page_is_that_of_the_measured_file() -> None:
         ("stag_hunt", "independent", "gossip", 6),
         ("fleet_regions", "gossip", "independent", 9),
         ("fleet_regions", "central", "independent", 10),
+        ("junction_torus", "gossip", "independent", 9),
+        ("junction_torus", "central", "independent", 10),
+        ("signal_grid_torus", "gossip", "independent", 9),
+        ("signal_grid_torus", "central", "independent", 9),
     ],
 )
 def test_what_the_page_concludes_of_ten_seeds_is_in_the_file(
@@ -108,22 +117,65 @@ def test_what_the_page_says_beside_baselines_holds_on_every_seed(
         assert all(run["own"] < run[name] for name in worse)
 
 
-def test_federated_vehicles_are_better_than_first_come_first_served_on_every_seed() -> None:
-    rows = json.loads(FILE.read_text(encoding="utf-8"))["worlds"]["junction_torus"]
-    for mode, better in (("gossip", True), ("central", True), ("independent", False)):
-        assert all((run["own"] > run["first_come_first_served"]) is better for run in rows[mode])
+@pytest.mark.parametrize(("mode", "count"), [("gossip", 9), ("central", 10), ("independent", 1)])
+def test_on_how_many_seeds_vehicles_are_better_than_first_come_first_served(
+    mode: str, count: int
+) -> None:
+    runs = json.loads(FILE.read_text(encoding="utf-8"))["worlds"]["junction_torus"][mode]
+    better = [run["own"] > run["first_come_first_served"] for run in runs]
+    assert (len(better), better.count(True)) == (10, count)
+
+
+@pytest.mark.parametrize("mode", ["gossip", "central"])
+def test_robots_gain_by_federation_on_every_seed(mode: str) -> None:
+    rows = json.loads(FILE.read_text(encoding="utf-8"))["worlds"]["warehouse_torus"]
+    assert all(a["own"] > b["own"] for a, b in zip(rows[mode], rows["independent"], strict=True))
 
 
 @pytest.mark.parametrize("mode", ["gossip", "central"])
 @pytest.mark.parametrize("world", ["junction_torus", "warehouse_torus"])
-@pytest.mark.parametrize("key", ["own", "worst"])
-def test_federation_pays_on_every_seed_of_two_shared_worlds(
-    world: str, mode: str, key: str
+def test_the_worst_agent_gains_by_federation_on_every_seed_of_two_shared_worlds(
+    world: str, mode: str
 ) -> None:
     rows = json.loads(FILE.read_text(encoding="utf-8"))["worlds"][world]
     pairs = list(zip(rows[mode], rows["independent"], strict=True))
     assert len(pairs) >= 5
-    assert all(a[key] > b[key] for a, b in pairs)
+    assert all(a["worst"] > b["worst"] for a, b in pairs)
+
+
+SEEN = """
+import sys, p2pfrl
+few = {"stop.rounds": 3, "evaluation.episodes": 1}
+for name in sys.argv[1:]:
+    record = p2pfrl.run(p2pfrl.load(f"{name}.toml", overrides=few))
+    print(name, record.summary["evaluation"]["own"], end=" ")
+    print(record.summary["parameters_digest"] if "native" in record.summary["versions"]["engine"] else "")
+"""
+OTHER = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3,X86_V4,AVX512_ICL,AVX512_SPR",
+}
+"""Variables that have torch, BLAS and numpy compute as on a processor without AVX."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing() is not None, reason="needs a compiler")
+@pytest.mark.skipif(machine() != "x86_64", reason="the kernels are those of x86-64")
+def test_worlds_have_the_same_bits_with_the_kernels_of_another_processor() -> None:
+    names = [row.scenario or name for name, row in WORLDS.items()]
+    seen = [
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", SEEN, *names],
+            env=os.environ | more,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for more in ({}, OTHER)
+    ]
+    assert seen[0].splitlines() == seen[1].splitlines()
+    assert len(seen[0].splitlines()) == len(names)
 
 
 def test_the_announced_bolus_is_better_than_ppo_on_nine_of_ten_seeds() -> None:

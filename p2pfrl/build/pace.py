@@ -68,7 +68,8 @@ def pace(
         steps = agents * traits.min_steps * every
         training += steps * (took.step + took.reset * took.resets_per_step)
         played = 2 * agents * scenario.evaluation.episodes
-        evaluation += played * (longest(rule.spec) * took.step + took.reset)
+        most = rule.spec.max_steps or took.longest or longest(rule.spec)
+        evaluation += played * (most * took.step + took.reset)
     if not rates:
         return None
     return {
@@ -142,11 +143,13 @@ class _Took:
         step: seconds of a step that ends no episode.
         reset: seconds of a reset.
         resets_per_step: how many episodes ended per step.
+        longest: the environment's own time limit, if it has cut several episodes at one length.
     """
 
     step: float
     reset: float
     resets_per_step: float
+    longest: int | None
 
 
 def _seconds(simulator: Simulator, first: int, now: Callable[[], float]) -> _Took:
@@ -157,11 +160,12 @@ def _seconds(simulator: Simulator, first: int, now: Callable[[], float]) -> _Too
     simulator.begin(agents, [0] * len(agents), purpose)
     streams = Streams.of(0, agents, Purpose.PROBE)
     obs = simulator.observe(agents, state)
-    plain, ends = list[float](), list[float]()
+    plain, ends, cuts = list[float](), list[float](), list[int]()
     while len(plain) + len(ends) < _STEPS and sum(plain) + sum(ends) < _LONGEST:
         action = random_action(simulator.spec, obs, streams)
         step, seconds = _timed(partial(simulator.step, state, action), now)
         (ends if step.finished.any() else plain).append(seconds)
+        cuts += step.lengths[:1][step.truncated[:1]].tolist()
         obs = step.obs
     step_ = sum(plain) / len(plain) if plain else 0.0
     if ends:
@@ -171,7 +175,8 @@ def _seconds(simulator: Simulator, first: int, now: Callable[[], float]) -> _Too
         reset = made if made < _SHORT else _timed(again, now)[1]
     share = 1.0 / len(agents)
     rate = len(ends) / (len(plain) + len(ends))
-    return _Took(max(step_ * share, 1e-9), max(reset * share, 0.0), rate)
+    limit = cuts[0] if len(cuts) > 1 and len(set(cuts)) == 1 else None
+    return _Took(max(step_ * share, 1e-9), max(reset * share, 0.0), rate, limit)
 
 
 def _timed(call: Callable[[], _T], now: Callable[[], float]) -> tuple[_T, float]:

@@ -101,6 +101,14 @@ def test_agents_of_one_world_share_the_time_of_its_step() -> None:
     assert found["steps_per_second"] == round(2 / 0.3, 1)
 
 
+def test_an_own_time_limit_that_cuts_all_episodes_at_one_length_bounds_an_evaluation() -> None:
+    # 0.01 s pass from one look at the clock to the next: a hundred steps, ten episodes of ten.
+    options = {"id": "pettingzoo:own_envs:Pair", "max_steps": None}
+    found = pace(scenario(**options), clock(0.01))
+    assert found is not None
+    assert found["seconds_per_evaluation_at_most"] == pytest.approx(2 * 4 * 3 * 10 * 0.005)
+
+
 def test_a_run_and_validate_say_what_takes_long(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

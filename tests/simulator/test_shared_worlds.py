@@ -70,6 +70,26 @@ def test_processes_over_tcp_end_with_the_parameters_of_the_simulator(tmp_path, p
     assert digest(collect(homes, tmp_path / "out")) == digest(plain)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"environment": {"id": "spectrum"}},
+        {"environment": {"id": "junction"}, "learner": {"kind": "ppo", "num_minibatches": 2}},
+        {"environment": {"id": "warehouse"}, "learner": {"kind": "dqn"}},
+        {"environment": {"id": "junction"}, "mode": "central"},
+        {"environment": {"id": "congestion"}, "mode": "independent"},
+    ],
+    ids=["spectrum", "junction", "warehouse", "coordinator", "congestion"],
+)
+def test_worlds_over_tcp_at_unequal_speeds_and_with_latency_end_as_in_the_simulator(
+    own: Table, tmp_path
+) -> None:
+    homes = processes.run(scenario(own, UNEVEN, SPREAD), [[0, 1], [2, 3]], tmp_path / "peers")
+    found = digest(collect(homes, tmp_path / "out"))
+    assert found == digest(run(own, UNEVEN, SPREAD)) == digest(run(own))
+
+
 def test_updates_of_a_world_end_together_at_the_pace_of_its_slowest_member() -> None:
     found = run({"mode": "independent"}, UNEVEN)
     ends = {
