@@ -149,7 +149,7 @@ def test_missing_and_stale_vectors_count_less(kind):
 
 
 def test_clipped_gossip_with_one_radius_keeps_the_mean():
-    graph = topologies.RULES["torus"]().at(16, 0, 0)
+    graph = topologies.RULES["torus"]().at(9, 0, 0)
     check_mixing(ClippedGossip(radius=0.5), graph)
     assert ClippedGossip(radius=0.5).is_doubly_stochastic(graph)
     assert not ClippedGossip().is_doubly_stochastic(graph)
