@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if isinstance(error, UnwrittenError):
             _write_no_more()
-        return fail(FAILED, str(error))
+        return fail(FAILED, _in_words(error))
     except MemoryError as error:
         return fail(FAILED, f"not enough memory: {error}")
     except FOREIGN as error:
@@ -162,3 +162,13 @@ def _meant(words: Sequence[str]) -> str:
     given = [word for word in words if word.startswith("--") and word != "--set"]
     keys = [key_of(word[2:].partition("=")[0]) for word in given]
     return "".join(f"\nA key of the scenario is set with --set {key}=..." for key in keys if key)
+
+
+def _in_words(error: OSError) -> str:
+    """Return an error of the operating system with its file in front, without its number.
+
+    >>> _in_words(FileNotFoundError(2, "No such file or directory", "a.png"))
+    'a.png: No such file or directory'
+    """
+    has_file = isinstance(error.filename, str | bytes | os.PathLike) and error.strerror
+    return f"{os.fsdecode(error.filename)}: {error.strerror}" if has_file else str(error)

@@ -477,6 +477,7 @@ HELPS: dict[str, list[Table]] = {
         for id in ("mountain_car", "mountain_car_continuous")
     },
     "environment:matrix_game.opponents": [FULL],
+    "environment:junction.opponents": [FULL],
     "environment:garnet.opposed": [{"environment": {"kinds": 2}}],
     "learner:npg.damping": [{"learner": {"exact": False}}],
     "learner:npg.horizon": [{"learner": {"exact": False}}],

@@ -303,10 +303,10 @@ def compare(
     with _resumable(folder):
         found = run_all(
             list(files),
-            settings.modes(modes) if modes else None,
+            None if modes is None else settings.modes(modes),
             settings.seeds_or_one(seeds, seed),
             folder,
-            recipes=settings.recipes(recipes) if recipes else (),
+            recipes=() if recipes is None else settings.recipes(recipes),
             settings=varied,
             overrides=common,
             jobs=jobs,

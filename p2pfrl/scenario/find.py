@@ -18,12 +18,19 @@ def find(name: str, kind: str, suffix: str) -> Path:
     """
     if "\0" in name:
         raise ScenarioError([f"{name!r}: a file name holds no NUL"])
+    if not name:
+        raise ScenarioError([f"expected a file or the name of one of {kind}, got an empty text"])
     if (found := finder.search(name, kind, suffix)) is not None:
         return found
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         raise ScenarioError([f"{name[:200]}: expected a file, got a directory"])
     if os.path.exists(name):
         raise ScenarioError([f"{name[:200]}: expected a regular file, got a device or a pipe"])
+    if os.path.islink(name):
+        where = os.readlink(name)
+        raise ScenarioError(
+            [f"{name[:200]}: expected a file, got a link to {where}, which is none"]
+        )
     known = {*finder.files(kind, suffix)} | {path.name for path in Path().glob(f"*{suffix}")}
     looked = f"looked here, in ./{kind} and in the package's {kind}"
     stems = {name.removesuffix(suffix): name for name in known}

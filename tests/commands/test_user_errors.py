@@ -203,6 +203,15 @@ COMMANDS: dict[str, list[str]] = {
     "pki agents": ["pki", "issue", "x", "--authority", "."],
     "pki no authority": ["pki", "issue", "0", "--authority", "nothing"],
     "bench nothing": ["bench", "nothing"],
+    "compare no modes": ["compare", "q.toml", "--modes", ""],
+    "compare no recipes": ["compare", "q.toml", "--recipes", ""],
+    "a series with a seed": ["sweep", "q.toml", "--set", "seed=1,2"],
+    "two seeds": ["validate", "q.toml", "--seed", "1", "--set", "seed=2"],
+    "a mode beside modes": ["compare", "q.toml", "--set", "mode=pooled"],
+    "no name": ["validate", ""],
+    "a name of 5,000 letters": ["validate", "x" * 5000],
+    "out of 300 letters": ["scenario", "q.toml", "--quiet", "--out", "x" * 300],
+    "a link to nothing": ["validate", "link.toml"],
 }  # fmt: skip
 
 
@@ -217,6 +226,7 @@ def _here(tmp_path, monkeypatch):
     Path("q.toml").write_text(QUADRATIC)
     Path("c.toml").write_text(CARTPOLE)
     Path("empty").write_bytes(b"")
+    Path("link.toml").symlink_to("nowhere.toml")
     Path("own.py").write_text(OWN)
     Path("broken.py").write_text("import nothing_of_this_name\n")
     yield
@@ -230,6 +240,7 @@ def ends_with_a_message(capsys, words: list[str]) -> int:
     assert code in (0, 1, 2), words
     assert "Traceback" not in said.err
     assert "pydantic" not in said.err
+    assert "[Errno" not in said.err
     if code:
         assert said.err.strip()
         assert len(said.err) < 4000
