@@ -31,8 +31,9 @@ _AGENT, _VECTORS, _STATES, _COPIES = 12_000, 5.5, 2.0, 2.0
 """Bytes of an agent's objects; how many vectors of parameters it has, and rows of the learner's
 state (the trainer's and that of a result); copies of the problem's arrays while the record is
 saved."""
-_EDGE, _SAVED_EDGE = 200, 700
-"""Bytes of a directed edge: weight and a message under way; and of that message in a checkpoint."""
+_EDGE, _SAVED_EDGE, _SAVED_CROWD, _CROWD = 200, 700, 130, 8
+"""Bytes of a directed edge: weight and a message under way; of that message in a checkpoint; of it
+there where agents send to more than so many (simulator/crowds.py)."""
 _ROW, _METRICS = 250, 4_000
 """Bytes in memory of a row of `agents.csv` and of `metrics.csv`."""
 _EVENT, _EVENTS = 29, 2**24
@@ -139,7 +140,7 @@ def estimate(
         + _TORCH * torch
         + _FIGURES * draws
         + n * agent
-        + (_EDGE + _SAVED_EDGE * is_saved) * edges
+        + (_EDGE + (_SAVED_CROWD if edges > _CROWD * n else _SAVED_EDGE) * is_saved) * edges
         + _ROW * rows
         + _METRICS * rounds
         + min(events, _EVENTS)

@@ -28,6 +28,7 @@ from p2pfrl.learning.native.library import add_move as native_add_move
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.recorder import Recorder, Row, Rows
 from p2pfrl.scenario import Scenario
+from p2pfrl.simulator.crowds import last_number
 from p2pfrl.simulator.digest import MIX, Log
 from p2pfrl.simulator.links import Jittered, Latency, PerEdge, PerLink, drawn
 from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
@@ -131,7 +132,7 @@ class World:
             "now": self.loop.now,
             "scheduled": [
                 (when, sequence, names[id(_owner(callback))], callback.__name__, args)
-                for when, sequence, callback, args in self.loop.scheduled()
+                for when, sequence, callback, args in self.loop.alone()
             ],
             "simulation": self.simulation.save(),
             "network": self.network.save(),
@@ -149,6 +150,7 @@ class World:
                 (when, sequence, _verb(owners[owner], name), args)
                 for when, sequence, owner, name, args in state["scheduled"]
             ],
+            last_number(state["network"].get("crowds", {})),  # earlier versions have none
         )
         self.network.restore(state["network"])
         for agent, ledger in self.ledgers.items():  # an agent compares its releases with them

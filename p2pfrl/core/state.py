@@ -49,6 +49,8 @@ _CLASSES: dict[str, type] = {
         types.Finish,
     )
 }
+_FEW = 16
+"""Entries of a dict that are written one by one."""
 _HEADER = 8
 _TREE = "tree"
 _KINDS = {"f": "F", "i": "I", "u": "U"}
@@ -291,6 +293,8 @@ class _Packer:
         if isinstance(value, list):
             return ["list", *map(self.pack, value)]
         if isinstance(value, dict):
+            if len(value) > _FEW and (columns := self._columns(value)) is not None:
+                return columns
             return ["dict", *([self.pack(k), self.pack(item)] for k, item in value.items())]
         if isinstance(value, np.ndarray):
             return self._array("array", value)
@@ -305,6 +309,27 @@ class _Packer:
         self._known[id(value)] = value, ["object", number]
         self.objects[number] = [name, *(self.pack(getattr(value, n)) for n in _names(type(value)))]
         return ["object", number]
+
+    def _columns(self, value: dict[Any, Any]) -> list[Any] | None:
+        """Return a dict of numbers to numbers, or to objects and None, as an array with 2 rows.
+
+        A schedule has one with an entry for each neighbor, which are many on a complete graph. The
+        result is None if it holds other things.
+        """
+        if not all(map(_is_small, value)):
+            return None
+        items = list(value.values())
+        kinds = set(map(type, items))
+        if kinds == {int}:
+            kind = "numbers"
+            if not all(map(_is_small, items)):
+                return None
+        elif all(cls is type(None) or _CLASSES.get(cls.__name__) is cls for cls in kinds):
+            kind = "objects"
+            items = [-1 if item is None else self.pack(item)[1] for item in items]
+        else:
+            return None
+        return self._array(kind, np.array([list(value), items], np.int64))
 
     def _array(self, kind: str, value: NDArray[Any]) -> list[Any]:
         self.arrays.append(np.ascontiguousarray(value))
@@ -332,6 +357,11 @@ class _Unpacker:
             return {self.unpack(key): self.unpack(item) for key, item in rest}
         if kind == "object":
             return self._object(rest[0])
+        if kind in ("numbers", "objects"):
+            keys, items = self._arrays[rest[0]].tolist()
+            if kind == "objects":
+                items = [None if item < 0 else self._object(item) for item in items]
+            return dict(zip(keys, items, strict=True))
         # One object for all places of an array: it is stored once again when it is saved again.
         if rest[0] not in self._values:
             array = self._arrays[rest[0]].reshape(rest[1])
@@ -350,6 +380,11 @@ class _Unpacker:
             if cls is types.Frame:
                 made.payload = memoryview(made.payload)
         return self._made[number]
+
+
+def _is_small(value: object) -> bool:
+    """Whether a value is an int, and no bool, that fits into 64 bits."""
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 def _names(cls: type) -> tuple[str, ...]:

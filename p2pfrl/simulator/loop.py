@@ -122,15 +122,34 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """Return the calls that are scheduled, in order: (time, sequence, callback, arguments)."""
         return sorted(self.pending(), key=lambda entry: entry[:2])
 
-    def resume(self, now: int, scheduled: Iterable[Entry]) -> None:
+    def alone(self) -> list[Entry]:
+        """Return the calls that are scheduled and are of no `Several`, in order."""
+        return sorted(
+            (entry for entry in self._heap if _several(entry) is None), key=lambda entry: entry[:2]
+        )
+
+    def groups(self) -> list[Several]:
+        """Return the `Several` that are scheduled, in order."""
+        return [
+            one
+            for entry in sorted(self._heap, key=lambda entry: entry[:2])
+            if (one := _several(entry))
+        ]
+
+    def resume(self, now: int, scheduled: Iterable[Entry], last: int = -1) -> None:
         """Set the time to `now` and the scheduled calls to `scheduled`.
 
         The loop must not have run yet.
+
+        Args:
+            now: nanoseconds.
+            scheduled: calls, in order.
+            last: the last sequence of calls that are put back later (`post_as`).
         """
         assert not self._ready, "what is ready would happen twice"
         self.now = now
         self._heap[:] = scheduled
-        last = max((sequence for _, sequence, _, _ in self._heap), default=-1)
+        last = max((last, *(sequence for _, sequence, _, _ in self._heap)))
         self._numbers = count(last + 1)
         self._next = self._numbers.__next__
 

@@ -21,7 +21,7 @@ from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import SKIP, Event, Frame, Missing, Received
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wire import Decoder
-from p2pfrl.simulator.crowds import Arrivals, Line, Sent
+from p2pfrl.simulator.crowds import Arrivals, Line, Sent, packed, put_back
 from p2pfrl.simulator.digest import DELIVER, DROP, SEND, Log
 from p2pfrl.simulator.links import Latency
 from p2pfrl.simulator.loop import VirtualTimeLoop
@@ -111,7 +111,7 @@ class Network(Stateful):
 
     @override
     def save(self) -> State:
-        """Return the state of the network, that of the links' losses included."""
+        """Return the state of the network, with that of losses and of large multicasts."""
         traffic = {**self.traffic.counters(), "bytes_by": dict(self.traffic.bytes_by)}
         return {
             **super().save(),
@@ -120,11 +120,12 @@ class Network(Stateful):
             "left": tuple(sorted(self.left)),
             "loss": self._loss.save(),
             "refused": dict(self.refused),
+            "crowds": packed(self._loop.groups()),
         }
 
     @override
     def restore(self, state: State) -> None:
-        """Take over a state."""
+        """Take over a state, after the loop has resumed."""
         super().restore(state)
         for name, value in state["traffic"].items():
             setattr(self.traffic, name, copied(value))
@@ -132,6 +133,10 @@ class Network(Stateful):
         self.left = set(state.get("left", ()))  # earlier versions have none
         self.refused = dict(state.get("refused", {}))  # earlier versions have none
         self._loss.restore(state["loss"])
+        crowds = state.get("crowds", {})  # earlier versions have none
+        self._lines = put_back(
+            crowds, self._loop, self.arrive, self._arrive_in_line, self.hand_over
+        )
 
     def connect(self, node: int, mailbox: Callable[[Event], None]) -> None:
         """Deliver the frames that arrive at `node` to `mailbox`."""

@@ -77,6 +77,31 @@ def test_messages_events_and_frames_come_back_and_what_was_shared_is_shared(tmp_
     assert isinstance(received.message, Message)
 
 
+def test_large_dicts_come_back_equal_and_take_16_bytes_an_entry(tmp_path):
+    message = Expired(7)
+    wide = {
+        "numbers": {k: k * k - 5 for k in range(-20, 900)},
+        "events": {k: message if k % 3 else None for k in range(900)},
+        "nothing": dict.fromkeys(range(900)),
+        "mixed": {k: k if k % 2 else None for k in range(40)},
+        "truths": {k: k % 2 == 0 for k in range(40)},
+        "huge": {k: 2**70 + k for k in range(40)},
+        "far": {2**70 + k: k for k in range(40)},
+        "names": {str(k): k for k in range(40)},
+        "floats": {k: float(k) for k in range(40)},
+    }
+    found = through(tmp_path / "s", wide)
+    events = found["events"]
+    assert list(events) == list(range(900))
+    assert events[0] is None
+    assert events[1] is events[2]
+    assert events[1].deadline == 7
+    assert repr({**found, "events": {}}) == repr({**wide, "events": {}})
+    text, arrays = pack({"wide": [wide["events"]] * 100})
+    assert len(text) < 5000
+    assert sum(array.nbytes for array in arrays) == 100 * 900 * 16
+
+
 @pytest.mark.parametrize("at", [0, 9, 100, -20, -1])
 def test_a_damaged_file_is_refused_by_name(tmp_path, at):
     path = tmp_path / "s"

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -281,3 +282,58 @@ def test_a_ray_cluster_runs_members(ray_cluster, tmp_path):
     run = Path(there.rows[0]["directory"])
     assert json.loads((run / "summary.json").read_text())["name"] == "w"
     assert p2pfrl.verify(run).is_equal
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_ray_cluster_compares_and_does_the_rest_of_what_was_interrupted(ray_cluster, tmp_path):
+    file = tmp_path / "w.toml"
+    file.write_text(TEXT)
+    there, here = tmp_path / "there", tmp_path / "here"
+    own = ["compare", str(file), "--modes", "gossip,independent", "--seeds", "1,2", "--quiet"]
+    on_ray = ["--executor", "ray", "--address", "local"]
+    assert main([*own, "--out", str(here)]) == 0
+    assert main([*own, "--out", str(there), *on_ray]) == 0
+    found = digests(there)
+    assert len(found) == 4
+    assert found == digests(here)
+    assert (there / "comparison.csv").read_bytes() == (here / "comparison.csv").read_bytes()
+
+    missing, *kept = sorted(found)
+    shutil.rmtree(there / missing)
+    before = {name: (there / name / "summary.json").stat().st_mtime_ns for name in kept}
+    assert main([*own, "--out", str(there), *on_ray, "--resume"]) == 0
+    assert digests(there) == found
+    for name in kept:  # what was there is not run again
+        assert (there / name / "summary.json").stat().st_mtime_ns == before[name]
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_an_interrupted_run_goes_on_with_the_workers_of_a_ray_cluster(ray_cluster, tmp_path):
+    file, alone = tmp_path / "w.toml", tmp_path / "alone"
+    file.write_text(TEXT.replace("rounds = 4", "rounds = 12") + "checkpoint = {every = 2}\n")
+    assert main(["scenario", str(file), "--out", str(alone), "--quiet", "--no-report"]) == 0
+
+    def stop(row: Any) -> None:
+        if row["round"] == 5:
+            raise KeyboardInterrupt
+
+    broken = tmp_path / "broken"
+    first = p2pfrl.run(load(file), out=broken, progress=stop)
+    assert first.summary["stopped_by"] == "interrupt"
+    options = ["--executor", "ray", "--address", "local", "--quiet", "--no-report"]
+    assert main(["scenario", "--resume", str(broken), *options]) == 0
+    summary = json.loads((broken / "summary.json").read_text())
+    assert summary["workers"] == 2
+    assert summary["digest"] == json.loads((alone / "summary.json").read_text())["digest"]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the digest of each run in a folder, by its place there."""
+    return {
+        str(file.parent.relative_to(folder)): json.loads(file.read_text())["digest"]
+        for file in folder.rglob("summary.json")
+    }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from p2pfrl.build.world import World, build
 from p2pfrl.consensus.mixing.metropolis import metropolis
 from p2pfrl.consensus.topologies.hubs import Complete
+from p2pfrl.core.state import decode, encode
 from p2pfrl.scenario import loads
 from p2pfrl.simulator import network
 from p2pfrl.simulator.crowds import Arrivals, Line, Sent
@@ -167,3 +169,42 @@ def _peak(run: Callable[[], object]) -> tuple[object, int]:
         return found, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("faults", ["", _FAULTS.format(at='"9ms"', later='"60ms"')])
+def test_a_saved_run_holds_each_multicast_once_and_goes_on_with_the_same_events(faults):
+    text = _RUN.format(topology="complete", latency='"3ms"', bandwidth='"100kB/s"') + faults
+    scenario = loads(
+        text, {"agents": 40, "compute.speed": {"kind": "uniform", "low": 0.2, "high": 1}}
+    )
+    saved: list[tuple[int, bytes]] = []
+    kinds = {Arrivals} if faults else {Arrivals, Line}  # after a fault nothing waits in lines
+
+    def row(found: dict[str, float]) -> bool:
+        if found["round"] == 2:
+            whole.loop.when_idle(save)
+        return False
+
+    def save() -> None:
+        groups = whole.loop.groups()
+        assert {type(group) for group in groups} == kinds
+        under_way = sum(map(len, groups))
+        assert under_way > 200
+        crowds = whole.network.save()["crowds"]
+        columns = [values for values in crowds.values() if isinstance(values, np.ndarray)]
+        assert sum(values.nbytes for values in columns) == 25 * under_way
+        assert len(crowds["multicasts"]) <= 2 * 40
+        assert whole.log.events is not None
+        saved.append((len(whole.log.events), encode(whole.save({}))))
+
+    whole = build(scenario, trace=True, on_row=row)
+    whole.simulation.run()
+    (events, state), *_ = saved
+    again = build(scenario, trace=True, on_row=lambda row: False)
+    again.restore(decode(state), {})
+    assert {type(group) for group in again.loop.groups()} == kinds
+    again.simulation.resume()
+    assert whole.log.events is not None
+    assert again.log.events == whole.log.events[events:]
+    assert (again.trainer.parameters == whole.trainer.parameters).all()
+    assert len(again.log.events) > 1000

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from p2pfrl.build.modes.base import AgentLife, ModeBuilder, Plan, rate, words
 from p2pfrl.consensus.schedules.base import Neighborhood
-from p2pfrl.consensus.schedules.lockstep import Lockstep
 from p2pfrl.consensus.topologies.base import TopologyView
 from p2pfrl.core.rng import MessagePurpose, draw
 from p2pfrl.core.types import Schedule
@@ -89,6 +88,8 @@ def among(scenario: Scenario, links: Neighborhood, life: AgentLife) -> Schedule:
 
 def _in_lockstep(scenario: Scenario, links: Neighborhood, life: AgentLife) -> Schedule:
     """Return the state machine of an agent that continues only with all its neighbors."""
+    from p2pfrl.consensus.schedules.lockstep import Lockstep
+
     schedule = scenario.schedule
     return Lockstep(
         life.agent,

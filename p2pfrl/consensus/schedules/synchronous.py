@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.consensus.schedules.base import Available, Neighborhood, Participants, ScheduleRule
-from p2pfrl.consensus.schedules.central import Client, Coordinator
-from p2pfrl.consensus.schedules.edge import Edge
-from p2pfrl.consensus.schedules.gossip import Gossip
 from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR
 from p2pfrl.core.units import SECOND, Seconds
+
+if TYPE_CHECKING:  # else state machines are imported when they are made: `validate` makes none
+    from p2pfrl.consensus.schedules.central import Client, Coordinator
+    from p2pfrl.consensus.schedules.edge import Edge
+    from p2pfrl.consensus.schedules.gossip import Gossip
 
 
 @rule
@@ -81,6 +83,8 @@ class Synchronous(ScheduleRule):
         available: Available,
         first: int = 0,
     ) -> Gossip:
+        from p2pfrl.consensus.schedules.gossip import Gossip
+
         return Gossip(
             self, me, neighborhood, rounds, order == "combine_while_adapting", available, first
         )
@@ -89,6 +93,8 @@ class Synchronous(ScheduleRule):
     def client(
         self, *, rounds: int | None, available: Available, coordinator: int = COORDINATOR
     ) -> Client:
+        from p2pfrl.consensus.schedules.central import Client
+
         return Client(
             every=self.every,
             rounds=rounds,
@@ -99,6 +105,8 @@ class Synchronous(ScheduleRule):
 
     @override
     def coordinator(self, participants: Participants, *, rounds: int | None) -> Coordinator:
+        from p2pfrl.consensus.schedules.central import Coordinator
+
         return Coordinator(
             participants,
             rounds=rounds,
@@ -111,10 +119,14 @@ class Synchronous(ScheduleRule):
     def edge(
         self, participants: Participants, *, rounds: int | None, period: int, above: int
     ) -> Edge:
+        from p2pfrl.consensus.schedules.edge import Edge
+
         return Edge(self, participants, rounds=rounds, period=period, above=above)
 
     def cloud(self, participants: Participants, *, rounds: int | None, period: int) -> Coordinator:
         """Return the state machine of the cloud, which waits for all edges without a deadline."""
+        from p2pfrl.consensus.schedules.central import Coordinator
+
         return Coordinator(
             participants,
             rounds=None if rounds is None else -(-rounds // period),

@@ -15,7 +15,6 @@ from p2pfrl.core.modules import is_place
 from p2pfrl.core.wire import MAX_PAYLOAD
 from p2pfrl.core.wording import closest, did_you_mean
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
-from p2pfrl.learning.environments.gym import Gym
 from p2pfrl.learning.learners.base import Evaluator, Stack, Wrapped
 from p2pfrl.scenario.bind import needs_environment, outline, start_of
 from p2pfrl.scenario.checks.attacks import attacks
@@ -236,7 +235,11 @@ def _vary(scenario: Scenario) -> Iterator[Problem]:
 def _arguments(scenario: Scenario, section: EnvironmentSection) -> Iterator[Problem]:
     """Yield arguments of constructors that there are not, or that have not a value per agent."""
     rule = section.rule
-    known = rule.parameters() if isinstance(rule, Gym) and section.kwargs_vary else None
+    known = None
+    if section.kwargs_vary:
+        from p2pfrl.learning.environments.gym import Gym
+
+        known = rule.parameters() if isinstance(rule, Gym) else None
     takes_all = known is None or any(each.kind is each.VAR_KEYWORD for each in known.values())
     for name, distribution in section.kwargs_vary.items():
         path = ("environment", "kwargs_vary", name)
