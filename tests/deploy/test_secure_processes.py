@@ -207,11 +207,11 @@ def test_processes_that_are_killed_lose_rounds_at_most(tmp_path):
 @pytest.mark.slow
 def test_a_neighbor_that_is_killed_goes_on_with_the_masks_that_it_had(tmp_path):
     tables = {
-        "learner": {"noise": 0.3, "initial_spread": 1.0, "steps": 1000, "dimension": 4, "lr": 0.01},
+        "learner": {"noise": 0.3, "initial_spread": 1.0, "steps": 500, "dimension": 4, "lr": 0.01},
         "topology": GRAPH,
         "secure": MASKS,
     }
-    scenario = text(6, 60, seed=3, **tables)
+    scenario = text(6, 25, seed=3, **tables)
     with Fleet(scenario, [(0, 1), (2, 3), (4,), (5,)], tmp_path) as fleet:
         fleet.kill(3, "agent-5")
         assert fleet.end() == {0: 0, 1: 0, 2: 0, 3: 1}

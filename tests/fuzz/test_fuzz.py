@@ -215,6 +215,12 @@ def test_a_vector_without_masks_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     assert run(**SECRET) == "Hidden"
 
 
+@pytest.mark.parametrize("is_discrete", [True, False])
+def test_keys_of_secure_sums_need_no_paid_release(is_discrete: bool) -> None:
+    noise = {"kind": "distributed_noise", "clip": 1.0, "parts": 3, "discrete": is_discrete}
+    assert run(**SECRET, exchange={"payload": "delta"}, privacy=noise) == ""
+
+
 def test_a_secure_sum_that_lacks_a_vector_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     unmask = AggregationSums._unmask
 

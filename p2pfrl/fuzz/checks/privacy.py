@@ -14,7 +14,7 @@ from p2pfrl.catalog import kind_of
 from p2pfrl.core.actor import Body
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
-from p2pfrl.core.types import SKIP, Action, Adopt, Event, Frame, Mix, Send, Started
+from p2pfrl.core.types import REPLY, UPDATE, Action, Adopt, Event, Frame, Mix, Send, Started
 from p2pfrl.fuzz.checks.facts import is_plain, mixes_rounds
 from p2pfrl.fuzz.watch import Check
 
@@ -60,7 +60,9 @@ class Paid(Check):
 
     @override
     def sent(self, sender: int, to: Sequence[int], frame: Frame) -> None:
-        if self.world.assembly.privacy.is_central or sender < 0 or frame.kind == SKIP:
+        if self.world.assembly.privacy.is_central or sender < 0:
+            return
+        if frame.kind not in (UPDATE, REPLY):  # nothing of what was learned
             return
         rounds = self._rounds.setdefault(sender, set())
         rounds.add(frame.round)
