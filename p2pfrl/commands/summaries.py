@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.commands.streams import results
+from p2pfrl.core.types import member_id
 from p2pfrl.results.files import plain
 from p2pfrl.results.record import DRAWN, NO_RETURN, Record
 from p2pfrl.results.tables import measures, uploads
@@ -83,7 +84,7 @@ def _stopped(summary: Mapping[str, Any]) -> str:
     if reason != "died":
         return reason.replace("_", " ")
     dead = [
-        id
+        member_id(id)
         for peer in summary.get("peers") or ()
         if peer["stopped_by"] == reason
         for id in peer["agents"]

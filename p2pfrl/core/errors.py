@@ -53,8 +53,9 @@ class AgentError(P2PFRLError):
 
     def __init__(self, agent: int, detail: str, place: str = "") -> None:
         self.agent, self.detail, self.place = agent, detail, place
-        coordinator = "the coordinator" if agent == -1 else f"edge{-2 - agent}"
-        who = f"agent {agent}" if agent >= 0 else coordinator
+        from p2pfrl.core.types import COORDINATOR, called
+
+        who = "the coordinator" if agent == COORDINATOR else called(agent)
         super().__init__(", ".join(filter(None, (who, place, detail))))
 
     def at(self, place: str) -> AgentError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from p2pfrl.core.parameters import Vector
 
@@ -105,6 +105,37 @@ def id_of(name: str) -> int:
     if number == name or not (number.isascii() and number.isdigit() and len(number) <= 7):
         raise ValueError(f"expected '{COORDINATOR_NAME}' or an edge such as '{EDGE_NAME}0'")
     return edge_id(int(number))
+
+
+def member_id(value: int | str) -> int:
+    """Return the id of an agent or coordinator as `name_of` names it, also of digits in text.
+
+    >>> member_id(3), member_id("3"), member_id("coordinator")
+    (3, 3, -1)
+
+    Raises:
+        ValueError: it names nobody.
+    """
+    is_number = isinstance(value, int) or value.lstrip("-").isdecimal()
+    return int(value) if is_number else id_of(str(value))
+
+
+def called(id: int) -> str:
+    """Return what a sentence calls an agent or coordinator.
+
+    >>> called(3), called(-2)
+    ('agent 3', 'edge0')
+    """
+    return f"agent {id}" if id >= 0 else str(name_of(id))
+
+
+def names_of(ids: Iterable[int]) -> list[int | str]:
+    """Return how users name agents and coordinators, in files and summaries.
+
+    >>> names_of([-1, 0, 1])
+    ['coordinator', 0, 1]
+    """
+    return [name_of(id) for id in ids]
 
 
 @dataclass(slots=True, eq=False)
@@ -442,6 +473,18 @@ class Schedule(Protocol):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over a state that `save` returned."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A schedule of a coordinator, which says how far the run is."""
+
+    def rounds_ended(self) -> int:
+        """Return how many rounds of its agents have ended.
+
+        Where it has standbys, those that a majority has stored; of a standby those of the newest
+        state that it has stored itself.
+        """
 
 
 class Port(Protocol):

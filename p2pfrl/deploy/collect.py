@@ -15,7 +15,7 @@ from p2pfrl.build.privacy import REAL, among, spent
 from p2pfrl.build.record import Totals, compose, opted_out, parameters_digest
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import COORDINATOR, OPTED_OUT
+from p2pfrl.core.types import COORDINATOR, OPTED_OUT, names_of
 from p2pfrl.core.units import SECOND
 from p2pfrl.deploy.journals import Peer, read_peers
 from p2pfrl.deploy.ledgers import resumed
@@ -239,7 +239,7 @@ def _describe(peer: Peer) -> dict[str, Any]:
     totals = totals_of(peer.lives)
     return {
         "directory": peer.directory.name,
-        "agents": list(peer.agents),
+        "agents": names_of(peer.agents),
         "incarnation": peer.lives[-1].begin.incarnation,
         "stopped_by": peer.stopped_by,
         "rounds": max(

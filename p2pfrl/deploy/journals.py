@@ -15,6 +15,7 @@ from p2pfrl.build.participants import everyone
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.traffic import Traffic
+from p2pfrl.core.types import called
 from p2pfrl.deploy.entries import Applied, Begin, End, Entry, Excused, Final, Judged
 from p2pfrl.deploy.journal import Reader, vector
 from p2pfrl.deploy.process import JOURNAL, SUMMARY, settings
@@ -146,13 +147,11 @@ def read_peers(directories: Sequence[Path]) -> tuple[Scenario, list[Peer]]:
         for agent in peer.agents:
             if agent not in ids:
                 raise RecordError(
-                    f"{peer.directory / JOURNAL}: agent {show_agents([agent])}; the scenario has {show_agents(ids)}"
+                    f"{peer.directory / JOURNAL}: {called(agent)}; the scenario has {show_agents(ids)}"
                 )
             if agent in owners:
                 where = f"{owners[agent].directory} and in {peer.directory}"
-                raise RecordError(
-                    f"agent {show_agents([agent])} lives in {where}: give one run's peers"
-                )
+                raise RecordError(f"{called(agent)} lives in {where}: give one run's peers")
             owners[agent] = peer
     if missing := [agent for agent in ids if agent not in owners]:
         raise RecordError(
@@ -170,7 +169,7 @@ def check_size(step: Step, entry: Entry, layout: Layout) -> None:
     expected = layout.size * np.dtype(layout.dtype).itemsize
     if len(entry.parameters) != expected:
         raise RecordError(
-            f"{step.peer.directory / JOURNAL}: round {entry.round} of agent {entry.agent}: expected {expected} bytes "
+            f"{step.peer.directory / JOURNAL}: round {entry.round} of {called(entry.agent)}: expected {expected} bytes "
             f"of parameters, got {len(entry.parameters)}"
         )
 
@@ -248,7 +247,7 @@ def _add(
     if isinstance(item, Entry):
         if item.agent not in life.begin.agents:
             raise RecordError(
-                f"{peer.directory / JOURNAL}: damaged at byte {position}: agent {item.agent}"
+                f"{peer.directory / JOURNAL}: damaged at byte {position}: {called(item.agent)}"
             )
         start = life.begin.time + life.offset
         life.steps.append(

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from p2pfrl.build.secure import Keyring, OfRun
+from p2pfrl.core.types import called
 from p2pfrl.exchange.secure.errors import SecureError
 from p2pfrl.exchange.secure.keys import Source, expanded, public_of
 from p2pfrl.exchange.secure.members import Unsigned
@@ -86,14 +87,14 @@ class Certified:
                 raise ValueError("it is revoked")
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
             if name_of(agent) not in names.value.get_values_for_type(x509.DNSName):
-                raise ValueError(f"it does not name agent {agent}")
+                raise ValueError(f"it does not name {called(agent)}")
             public = certificate.public_key()
             assert isinstance(public, ec.EllipticCurvePublicKey)
             public.verify(signature[2:end], text, _SHA256)
         except (ValueError, TypeError, x509.ExtensionNotFound, InvalidSignature) as error:
             why = str(error) or "it did not sign these keys"
             raise SecureError(
-                "bad_signature", f"the certificate of agent {agent}: {why}"
+                "bad_signature", f"the certificate of {called(agent)}: {why}"
             ) from error
 
     def _certificate(self, data: bytes) -> x509.Certificate:

@@ -12,7 +12,7 @@ from p2pfrl.core.types import OPTED_OUT
 from p2pfrl.deploy.journals import SCENARIO
 from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.departures import come_back, opt_out, read_mark
-from p2pfrl.net.fleet import show_agents
+from p2pfrl.net.fleet import who, who_have
 from p2pfrl.results.directory import CHECKPOINTS, PEERS, user_of
 from p2pfrl.scenario.checks.leaving import refuse_leaving
 from p2pfrl.scenario.loader import load_recorded
@@ -41,7 +41,7 @@ def leave(folder: Path, patience: float) -> tuple[bool, str]:
     if (why := _stopped_by(folder)) in ("rounds", "wall_time"):
         return (
             True,
-            f"agents {show_agents(ids)} have ended their run by {why}: there is nothing to leave",
+            f"{who_have(ids)} ended their run by {why}: there is nothing to leave",
         )
     refuse_leaving(load_recorded(folder / SCENARIO), ids)
     opt_out(folder)
@@ -49,15 +49,15 @@ def leave(folder: Path, patience: float) -> tuple[bool, str]:
     while user_of(folder) is not None:
         if time.monotonic() > deadline:
             return False, (
-                f"agents {show_agents(ids)} have not left within {patience:g} s: they leave at the end of their round; "
+                f"{who_have(ids)} not left within {patience:g} s: they leave at the end of their round; "
                 "p2pfrl stop ends them at once, and they will not start again"
             )
         time.sleep(_PERIOD)
     summary = read_table(folder / _SUMMARY, _MOST) or {}
     if summary.get("stopped_by") == OPTED_OUT:
-        return True, f"agents {show_agents(ids)} have left after {summary.get('rounds')} rounds"
+        return True, f"{who_have(ids)} left after {summary.get('rounds')} rounds"
     return True, (
-        f"agents {show_agents(ids)} did not run: they will not start again; their neighbors were not told, and count "
+        f"{who(ids)} did not run: they will not start again; their neighbors were not told, and count "
         "them as lost"
     )
 
@@ -70,10 +70,10 @@ def undo(folder: Path) -> str:
     """
     ids = _agents(folder)
     if not read_mark(folder).is_out:
-        raise ScenarioError([f"{folder}: agents {show_agents(ids)} have not opted out"])
+        raise ScenarioError([f"{folder}: {who_have(ids)} not opted out"])
     come_back(folder)
     return (
-        f"agents {show_agents(ids)} may take part again: start the process with its command. What they had spent of a "
+        f"{who(ids)} may take part again: start the process with its command. What they had spent of a "
         "privacy budget stays spent"
     )
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
-from p2pfrl.core.types import name_of
+from p2pfrl.core.types import called, name_of
 from p2pfrl.exchange.privacy.ledger import Charge, Ledger, in_unit
 
 FOLDER = "ledgers"
@@ -69,10 +69,9 @@ def open_ledgers(
 
 
 def _said(agent: int, charge: Charge) -> str:
-    who = name_of(agent) if agent < 0 else f"agent {agent}"
     return (
-        f"{who}: the privacy budget is spent after {charge.release} releases: it goes on, and nothing more leaves of "
-        "what it learns"
+        f"{called(agent)}: the privacy budget is spent after {charge.release} releases: it goes on, and "
+        "nothing more leaves of what it learns"
     )
 
 

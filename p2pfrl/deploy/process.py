@@ -29,7 +29,7 @@ from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, RecordError
 from p2pfrl.core.interrupts import SIGNALS, restored
 from p2pfrl.core.tables import leaves
-from p2pfrl.core.types import OPTED_OUT
+from p2pfrl.core.types import OPTED_OUT, Counting, names_of
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.audit import AUDIT, Audit, audited
@@ -50,7 +50,8 @@ from p2pfrl.net.fleet import (
     Fleet,
     refuse_split_hosts,
     refuse_split_worlds,
-    show_agents,
+    who,
+    who_have,
 )
 from p2pfrl.net.listener import Listener, host_of, listen
 from p2pfrl.net.log import RunLog
@@ -263,7 +264,7 @@ async def _deploy(
         writes = _writes(scenario, log)
         audit = Audit(out / AUDIT, log.say)
         log.kept = audit.note
-        audit.add("begin", scenario=hash8(scenario), agents=ids, incarnation=incarnation)
+        audit.add("begin", scenario=hash8(scenario), agents=names_of(ids), incarnation=incarnation)
         accounted = [id for id in ids if id in assembly.accounted]
         ledgers = open_ledgers(out, accounted, log.say, audited(audit, assembly.privacy.epsilon))
         departures = Departures(out, writes)
@@ -356,7 +357,7 @@ async def _deploy(
         summary = summarize(reason)
         if reason == OPTED_OUT:
             log.say(
-                f"agents {show_agents(ids)} have left the run after {summary['rounds']} rounds, as `p2pfrl leave` "
+                f"{who_have(ids)} left the run after {summary['rounds']} rounds, as `p2pfrl leave` "
                 "asked; what others learned from them stays in the others' models"
             )
         if reason == "coordinator_gone":
@@ -417,12 +418,12 @@ def _gone(scenario: Scenario, ids: Sequence[int], summary: Mapping[str, Any]) ->
     rounds = scenario.stop.rounds
     if scenario.standbys:
         return (
-            f"agents {show_agents(ids)} waited {scenario.schedule.patience:g} s for a majority of coordinator and "
+            f"{who(ids)} waited {scenario.schedule.patience:g} s for a majority of coordinator and "
             "standbys; start those that are down again with their commands and then this process with the same one, "
             "and the run goes on"
         )
     return (
-        f"the coordinator is gone: agents {show_agents(ids)} waited {scenario.schedule.patience:g} s for it after "
+        f"the coordinator is gone: {who(ids)} waited {scenario.schedule.patience:g} s for it after "
         f"round {summary['rounds']}{f' of {rounds}' if rounds else ''}; start it again with its command and then this "
         "process with the same one, and the run goes on"
     )
@@ -531,7 +532,7 @@ async def _find(
         try:
             async with (
                 announcing(own, where) if place.discover else nullcontext(),
-                waiting(lambda: f"agents {show_agents(host.missing())} to join"),
+                waiting(lambda: f"{who(host.missing())} to join"),
             ):
                 return await host.gather(meeting), own.agents
         finally:
@@ -584,7 +585,7 @@ async def _watch(
 
 def progress(status: Status) -> str:
     """Return the line of progress of a process."""
-    line = f"agents {show_agents(status.agents)}  round {status.round}/{status.rounds or '?'}"
+    line = f"{who(status.agents)}  round {status.round}/{status.rounds or '?'}"
     if status.waiting:
         return f"{line}  waiting for {status.waiting}"
     mean = "" if status.return_mean is None else f"  return {status.return_mean:.1f}"
@@ -604,7 +605,7 @@ def _status(
     returns = [r for values in journal.returns.values() for r in values]
     return Status(
         agents=tuple(ids),
-        round=min((journal.rounds.get(agent, 0) for agent in ids if agent >= 0), default=0),
+        round=_rounds(journal, node, ids, rounds, min),
         rounds=rounds,
         return_mean=sum(returns) / len(returns) if returns else None,
         seconds=node.clock.now / SECOND,
@@ -616,6 +617,25 @@ def _status(
         waiting=awaited,
         **_details(journal, node, ids),
     )
+
+
+def _rounds(
+    journal: Journal,
+    node: Node,
+    ids: Sequence[int],
+    goal: int | None,
+    of: Callable[[Sequence[int]], int],
+) -> int:
+    """Return the rounds that agents of a process have ended, the fewest or the most.
+
+    Of a process without agents those that its coordinators know to have ended.
+    """
+    found = [journal.rounds.get(agent, 0) for agent in ids if agent >= 0]
+    if not found:
+        schedules = [node.actors[id].schedule for id in ids if id in node.actors]
+        known = [one.rounds_ended() for one in schedules if isinstance(one, Counting)]
+        found = known if goal is None else [min(one, goal) for one in known]
+    return of(found) if found else 0
 
 
 _MOST_SHOWN = 256
@@ -703,10 +723,10 @@ def _summary(
     return {
         "name": scenario.name,
         "mode": scenario.mode,
-        "agents": list(ids),
+        "agents": names_of(ids),
         "incarnation": incarnation,
         "stopped_by": reason,
-        "rounds": max(journal.rounds.values(), default=0),
+        "rounds": _rounds(journal, node, ids, scenario.stop.rounds, max),
         "parameters_digest": digest.hexdigest(),
         "wall_seconds": wall,
         "run_seconds": node.clock.now / SECOND,

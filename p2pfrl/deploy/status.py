@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.core.files import open_regular, read_table
+from p2pfrl.core.types import member_id, name_of
 from p2pfrl.results.directory import (
     PEER,
     PEERS,
@@ -41,8 +42,10 @@ class Status:
     """The status of a process.
 
     Attributes:
-        agents: its agents.
-        round: number of rounds that all of its agents have completed.
+        agents: its agents, coordinators and standbys. The file names the latter, here and below.
+        round: number of rounds that all of its agents have completed. Without agents, that its
+            coordinator knows to have ended: with standbys those that a majority has stored, and of
+            a standby those that it has stored.
         rounds: number of rounds of the run; None if it ends otherwise.
         return_mean: mean return of the last training episodes; None without any.
         seconds: seconds since the processes began.
@@ -94,8 +97,46 @@ class Status:
         """Write the file, unless the disk is full."""
         temporary = folder / f".{STATUS}.tmp"
         with suppress(OSError):
-            temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+            temporary.write_text(json.dumps(_named(asdict(self))), encoding="utf-8")
             temporary.replace(folder / STATUS)
+
+
+_IDS = ("agents", "down")
+"""Keys of a status with a list of ids."""
+_BY_ID = ("waits", "awaited", "heard", "opted_out")
+"""Keys of a status with a table by id."""
+
+
+def _named(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a status with the names of coordinators and standbys in place of their ids."""
+    return _renamed(status, lambda id: name_of(int(id)))
+
+
+def by_id(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a status with the ids of coordinators and standbys in place of their names.
+
+    Raises:
+        ValueError: it names somebody who cannot be.
+    """
+    return _renamed(status, member_id)
+
+
+def _renamed(status: Mapping[str, Any], name: Callable[[int | str], int | str]) -> dict[str, Any]:
+    found = dict(status)
+    for key in _IDS:
+        if found.get(key):
+            found[key] = [name(id) for id in found[key]]
+    for key in _BY_ID:
+        if found.get(key):
+            found[key] = {str(name(id)): value for id, value in found[key].items()}
+    if found.get("awaited"):
+        found["awaited"] = {id: [name(i) for i in ids] for id, ids in found["awaited"].items()}
+    if found.get("latest"):
+        latest = {key: list(rows) for key, rows in found["latest"].items()}
+        latest["arrived"] = [[name(to), name(by), *more] for to, by, *more in latest["arrived"]]
+        latest["sent"] = [[name(by), [*map(name, to)], *more] for by, to, *more in latest["sent"]]
+        found["latest"] = latest
+    return found
 
 
 @asynccontextmanager
@@ -137,8 +178,11 @@ def write_failure(folder: Path, reason: str) -> None:
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """Return what a process wrote last, or None."""
-    return read_table(folder / STATUS, _MOST)
+    """Return what a process wrote last, with ids in place of names, or None."""
+    found = read_table(folder / STATUS, _MOST)
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        return None if found is None else by_id(found)
+    return None
 
 
 def row_of(folders: Sequence[Path]) -> dict[str, float] | None:
@@ -212,7 +256,7 @@ def stop(folder: Path, patience: float = 60.0) -> str:
 
 
 def _status(folder: Path) -> dict[str, Any]:
-    own = read_status(folder) or {}
+    own = read_table(folder / STATUS, _MOST) or {}
     summary = read_table(folder / PEER, _MOST) or read_table(folder / SUMMARY, _MOST) or {}
     user = user_of(folder)
     is_known = bool(own) or content_of(folder) is Content.UNFINISHED

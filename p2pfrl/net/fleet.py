@@ -169,6 +169,26 @@ def show_agents(agents: Iterable[int]) -> str:
     return "+".join([*names, *runs_of(agent for agent in ids if agent > COORDINATOR)])
 
 
+def who(ids: Iterable[int]) -> str:
+    """Return what a sentence calls those that live in one process.
+
+    >>> who([0, 1]), who([-1]), who([-1, 0, 1])
+    ('agents 0-1', 'coordinator', 'agents coordinator+0-1')
+    """
+    ids = tuple(ids)
+    return f"{'agents ' if max(ids, default=0) >= 0 else ''}{show_agents(ids)}"
+
+
+def who_have(ids: Iterable[int], one: str = "has", many: str = "have") -> str:
+    """Return them with a verb.
+
+    >>> who_have([0, 1]), who_have([-1]), who_have([-1], "is", "are")
+    ('agents 0-1 have', 'coordinator has', 'coordinator is')
+    """
+    ids = tuple(ids)
+    return f"{who(ids)} {one if len(ids) == 1 and ids[0] < 0 else many}"
+
+
 def runs_of(numbers: Iterable[int]) -> list[str]:
     """Return sorted numbers as ranges such as "3" or "5-7", each as long as possible."""
     runs: list[list[int]] = []

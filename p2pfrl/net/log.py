@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2pfrl.core.types import OPTED_OUT
-from p2pfrl.net.fleet import show_agents
+from p2pfrl.core.types import OPTED_OUT, names_of
+from p2pfrl.net.fleet import show_agents, who
 
 LIMIT = 16 * 2**20
 """Number of bytes above which the file is renamed, such as log.jsonl to log.1.jsonl."""
@@ -51,17 +51,18 @@ class RunLog:
         On a full disk lines are missing, which is printed once.
         """
         self.lines += 1
+        ids = details.get("agents")
+        shown = {**details, "agents": names_of(ids)} if isinstance(ids, tuple) else details
         if self.kept is not None:
-            self.kept(what, details)
-        line = json.dumps({"time": time.time(), "what": what, **details}, default=str)
+            self.kept(what, shown)
+        line = json.dumps({"time": time.time(), "what": what, **shown}, default=str)
         try:
             self._append(line)
         except OSError as error:
             self.missing += 1
             if self.missing == 1:
                 self.say(f"{self.path}: lines are missing from now on: {error.strerror}")
-        agents = details.get("agents")
-        gone = [id for id in agents if id < 0] if isinstance(agents, tuple) else []
+        gone = [id for id in ids if id < 0] if isinstance(ids, tuple) else []
         if what == "lost" and gone and self.has_standbys:
             self.say(
                 f"{show_agents(gone)} is gone: the others go on if they are a majority of coordinator and standbys"
@@ -75,10 +76,10 @@ class RunLog:
             what in ("lost", "up", OPTED_OUT, "refused", "engine", "certificate")
             and self.lines < 100
         ):
-            who = f" agents {show_agents(agents)}" if isinstance(agents, tuple) and agents else ""
+            whom = f" {who(ids)}" if isinstance(ids, tuple) and ids else ""
             where = f" at {details['where']}" if details.get("where") else ""
             self.say(
-                f"{what}{who}{where}{': ' + str(details['detail']) if 'detail' in details else ''}"
+                f"{what}{whom}{where}{': ' + str(details['detail']) if 'detail' in details else ''}"
             )
 
     def office(self, id: int, epoch: int) -> None:

@@ -25,7 +25,7 @@ from p2pfrl.net.acquaintances import Acquaintances
 from p2pfrl.net.admission import of_greetings
 from p2pfrl.net.departures import Departures
 from p2pfrl.net.dialing import keep_dialing
-from p2pfrl.net.fleet import Address, show_agents
+from p2pfrl.net.fleet import Address, show_agents, who, who_have
 from p2pfrl.net.log import Throttle
 from p2pfrl.net.options import Log, Security, Timing
 from p2pfrl.net.records import ENGINE, Identity
@@ -186,9 +186,7 @@ class Mesh:
 
     def awaited(self) -> str:
         """Return the agents and addresses without a link, as text."""
-        return "; ".join(
-            f"agents {show_agents(self._others[h, p])} at {h}:{p}" for h, p in self._awaited()
-        )
+        return "; ".join(f"{who(self._others[h, p])} at {h}:{p}" for h, p in self._awaited())
 
     def down(self) -> tuple[int, ...]:
         """Return the agents of linked processes whose link is not up now, or not up yet."""
@@ -332,7 +330,7 @@ class Mesh:
         if set(peer.agents) & set(self._own.agents):
             return (
                 "self_connection",
-                f"agents {show_agents(peer.agents)} live in this process: is it started twice?",
+                f"{who_have(peer.agents, 'lives', 'live')} in this process: is it started twice?",
             )
         address = self._address_of(peer.agents)
         if address is None:

@@ -25,6 +25,7 @@ from p2pfrl.core.types import (
     Schedule,
     Send,
     Trained,
+    called,
 )
 from p2pfrl.core.wire import Decoder
 from p2pfrl.learning.meetings import Meetings
@@ -304,11 +305,13 @@ class Node:
         for agent in event.to:
             if sender not in self._neighbors[agent]:
                 self.mesh.refuse(
-                    "not_a_neighbor", f"agent {sender} is no neighbor of agent {agent}", (sender,)
+                    "not_a_neighbor",
+                    f"{called(sender)} is no neighbor of {called(agent)}",
+                    (sender,),
                 )
             elif len(self._ports[agent]) >= _MAILBOX:
                 self.mesh.refuse(
-                    "flood", f"{_MAILBOX} messages wait for agent {agent} already", (sender,)
+                    "flood", f"{_MAILBOX} messages wait for {called(agent)} already", (sender,)
                 )
             else:
                 self.traffic.messages_delivered += 1

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.wire import Decoder
 from p2pfrl.net.admission import of_greetings
-from p2pfrl.net.fleet import ANYWHERE, Address, Fleet, assign, show_agents
+from p2pfrl.net.fleet import ANYWHERE, Address, Fleet, assign, show_agents, who, who_have
 from p2pfrl.net.listener import Listener
 from p2pfrl.net.log import Throttle
 from p2pfrl.net.mesh import TICK, USUAL, Log, Security, Timing
@@ -128,7 +128,7 @@ class Rendezvous:
                 self._admission.leave(link)
                 address = self._members.pop(link, None)
                 if address is not None and not self._complete.is_set():
-                    self._progress(f"agents {show_agents(self._table.pop(address))} are gone again")
+                    self._progress(f"{who_have(self._table.pop(address), 'is', 'are')} gone again")
                 if event.reason not in USUAL:
                     self._refused(event.reason, event.detail, (), link.where())
                 link.flush()
@@ -143,14 +143,14 @@ class Rendezvous:
             address = host or link.peer_host(), port
             if address in self._table:
                 raise P2PFRLError(
-                    f"agents {show_agents(self._table[address])} are at {address[0]}:{port} already; give --advertise "
+                    f"{who_have(self._table[address], 'is', 'are')} at {address[0]}:{port} already; give --advertise "
                     "or --bind with an address and port that no other process has"
                 )
             ids = assign(wanted, count, taken, self._everyone, self._together)
             tls, names = link.tls(), self._security.names
             if tls is not None and names is not None and not set(ids) <= set(names(tls)):
                 raise P2PFRLError(
-                    f"the certificate names agents {show_agents(names(tls))}, not {show_agents(ids)}"
+                    f"the certificate names {who(names(tls))}, not {show_agents(ids)}"
                 )
         except P2PFRLError as error:
             link.session.say("sorry", detail=str(error))
@@ -158,7 +158,7 @@ class Rendezvous:
             return
         self._table[address] = ids
         self._members[link] = address
-        self._progress(f"agents {show_agents(ids)} joined from {address[0]}:{address[1]}")
+        self._progress(f"{who(ids)} joined from {address[0]}:{address[1]}")
         self._look()
 
     def missing(self) -> Sequence[int]:

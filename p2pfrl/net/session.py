@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pfrl.core.errors import WireError
-from p2pfrl.core.types import NOTICES, OPTED_OUT, Message
+from p2pfrl.core.types import NOTICES, OPTED_OUT, Message, called
 from p2pfrl.core.wire import Decoder
 from p2pfrl.net.handshake import STEPS, Handshake, UnwelcomeError
 from p2pfrl.net.records import Identity, control, plain_text, printable
@@ -252,7 +252,7 @@ class Session:
             message = self._decoder.open(raw.head, raw.end, raw.payload)
             if message.sender not in self.peer.agents:
                 raise WireError(
-                    "spoofed_sender", f"agent {message.sender} does not live at the other end"
+                    "spoofed_sender", f"{called(message.sender)} does not live at the other end"
                 )
             if message.incarnation != self.peer.incarnation:
                 raise WireError(
@@ -276,7 +276,7 @@ class Session:
         if sequence <= known.highest:
             if sequence in known.numbers or sequence <= known.highest - _WINDOW:
                 raise WireError(
-                    "replay", f"sequence {sequence} of agent {message.sender} was seen before"
+                    "replay", f"sequence {sequence} of {called(message.sender)} was seen before"
                 )
         else:
             known.highest = sequence
@@ -310,7 +310,7 @@ class Session:
         if known.setdefault(message.round, message.crc32) != message.crc32:
             raise WireError(
                 "equivocation",
-                f"agent {message.sender} sent two contents for round {message.round}",
+                f"{called(message.sender)} sent two contents for round {message.round}",
             )
         if len(known) > _ROUNDS:
             del known[next(iter(known))]

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from p2pfrl.core.types import name_of
+from p2pfrl.core.types import called
 
 
 class Event(NamedTuple):
@@ -230,12 +230,7 @@ class _Tracks:
         order = 2 * (who if who >= 0 else self._agents - who) + bool(what)
         at = {"ph": "M", "pid": _PROCESS, "tid": self._count}
         self.rows += [
-            {**at, "name": "thread_name", "args": {"name": f"{_name(who)}{what}{more}"}},
+            {**at, "name": "thread_name", "args": {"name": f"{called(who)}{what}{more}"}},
             {**at, "name": "thread_sort_index", "args": {"sort_index": order}},
         ]
         return self._count
-
-
-def _name(who: int) -> str:
-    """Return the name of an agent, the coordinator (-1), or an edge."""
-    return f"agent {who}" if who >= 0 else str(name_of(who))

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.files import open_regular, read_regular, read_table
-from p2pfrl.core.types import name_of
-from p2pfrl.deploy.status import RUNNING, statuses
+from p2pfrl.core.types import member_id, name_of
+from p2pfrl.deploy.status import RUNNING, by_id, statuses
 from p2pfrl.net.fleet import parse_agents, show_agents
 from p2pfrl.results.formats import graph_from_json
 from p2pfrl.results.suspects import ALARM
@@ -410,6 +410,8 @@ class _Known:
 def _newest(folder: Path) -> dict[str, Any]:
     """Return the status of one process; a silent one is said to be so."""
     found = statuses(folder)[0]
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        found = by_id(found)
     age = found.get("age")
     if found.get("state") == RUNNING and age is not None and age > _LATE:
         found["state"] = f"silent for {age:.0f} s"
@@ -421,7 +423,8 @@ def _agents_of(folder: Path) -> list[int]:
     """Return the agents of a process, also before it has a status if its directory names them."""
     found = read_table(folder / "status.json", 2**20)
     if found is not None:
-        return [int(agent) for agent in found.get("agents", ())]
+        with suppress(ValueError):
+            return [member_id(agent) for agent in found.get("agents", ())]
     with suppress(P2PFRLError):
         return list(parse_agents(folder.name))  # as `scenario --transport tcp` names it
     return []
@@ -565,7 +568,7 @@ def _row(
     return [
         show_agents(agents) if agents else str(process.get("directory", "")),
         str(process.get("state", "")) + (f", waiting for {words}" if words else ""),
-        done if has_agents else None,
+        done,
         front - done if has_agents and isinstance(done, int) else None,
         rounded(process.get("return_mean")),
         _named(awaited),

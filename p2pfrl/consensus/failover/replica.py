@@ -16,7 +16,15 @@ from typing_extensions import override
 
 from p2pfrl.consensus.coordinator import Coordinator
 from p2pfrl.consensus.failover.fenced import Fenced
-from p2pfrl.consensus.failover.voter import IN_OFFICE, Committed, Deposed, Elected, Output, Voter
+from p2pfrl.consensus.failover.voter import (
+    IN_OFFICE,
+    Committed,
+    Deposed,
+    Elected,
+    Output,
+    Stamp,
+    Voter,
+)
 from p2pfrl.core.state import State, decode, encode
 from p2pfrl.core.types import (
     NOTICES,
@@ -25,6 +33,7 @@ from p2pfrl.core.types import (
     STORED,
     VACANT,
     Action,
+    Counting,
     Event,
     Expired,
     Finish,
@@ -169,6 +178,8 @@ class Replica(Fenced):
         self._round = 0
         self._since: int | None = None
         self._is_over = False
+        self._ended = 0
+        self._read: Stamp | None = None
 
     @override
     def save(self) -> State:
@@ -197,6 +208,18 @@ class Replica(Fenced):
         if self.voter.version and not self.voter.is_committed:
             return [id for id in self.voter.voters if id != self.voter.me]
         return self._schedule.awaits()
+
+    def rounds_ended(self) -> int:
+        """Return the rounds that a majority has stored; of a standby, those that it has stored."""
+        if self.voter.role == IN_OFFICE:
+            self._read = None
+            if not self._is_waiting:
+                assert isinstance(self._schedule, Counting), "it is that of a coordinator"
+                self._ended = self._schedule.rounds_ended()
+        elif self.voter.value is not None and self.voter.stamp != self._read:
+            self._read = self.voter.stamp
+            self._ended = int(decode(self.voter.value)["schedule"]["round"])
+        return self._ended
 
     def handle(self, event: Event, now: int) -> Iterator[Action]:
         """Yield the actions for `event`."""

@@ -181,6 +181,10 @@ class AsynchronousCoordinator(Stateful):
         """Return nobody: the update of any agent will do."""
         return ()
 
+    def rounds_ended(self) -> int:
+        """Return the updates in its models per agent."""
+        return self.version * self._size // self._participants.agents
+
     def _start(self) -> Sequence[Action]:
         """Send the first model, or the saved one after a restart."""
         if not self._asked:

@@ -34,6 +34,7 @@ from p2pfrl.core.types import (
     Train,
     Trained,
     WaitUntil,
+    name_of,
 )
 
 _FIRST_REST, _LONGEST_REST = 10 * 10**6, 10**9
@@ -296,6 +297,15 @@ class Coordinator(Stateful):
     present; links report the absent ones.
 
     After its end it still answers: it sends the last model again to an agent that did not get it.
+
+    Args:
+        participants: those that are asked in a round.
+        rounds: number of rounds; None for no end.
+        deadline: nanoseconds after the first answer of a round after which it ends; None: no end.
+        suspect_after: missed deadlines in a row after which an agent is not waited for.
+        quorum: share of the answers that is enough.
+        idle: nanoseconds after which a round ends in which nobody is there.
+        per_model: rounds of agents in a round of this coordinator, which is above edges.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
@@ -323,6 +333,7 @@ class Coordinator(Stateful):
         suspect_after: int,
         quorum: float = 1.0,
         idle: int | None = None,
+        per_model: int = 1,
     ) -> None:
         self.messages_late = 0
         self.deadlines_expired = 0
@@ -333,6 +344,7 @@ class Coordinator(Stateful):
         self._idle = deadline if idle is None else idle
         self._suspect_after = suspect_after
         self._quorum = quorum
+        self._per_model = per_model
         self._spare = 0
         self._deadline: int | None = None
         self._box: dict[int, Message] = {}
@@ -370,9 +382,12 @@ class Coordinator(Stateful):
 
     def waits_for(self) -> str:
         """Return in words what the coordinator is waiting for."""
-        return (
-            f"the coordinator waits in round {self.round} for {', '.join(map(str, self._awaited))}"
-        )
+        awaited = ", ".join(str(name_of(id)) for id in self._awaited)
+        return f"the coordinator waits in round {self.round} for {awaited}"
+
+    def rounds_ended(self) -> int:
+        """Return how many rounds of its agents have ended."""
+        return self.round * self._per_model
 
     def awaits(self) -> Sequence[int]:
         """Return the agents whose answers are awaited."""

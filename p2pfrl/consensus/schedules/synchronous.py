@@ -133,4 +133,5 @@ class Synchronous(ScheduleRule):
             deadline=None,
             suspect_after=self.suspect_after,
             idle=round(self.deadline * SECOND),
+            per_model=period,
         )
