@@ -20,6 +20,7 @@ from p2pfrl.consensus.aggregators.krum import MDA, Bulyan, Krum, MultiKrum
 from p2pfrl.consensus.aggregators.robust import bucketing, nearest_neighbors
 from p2pfrl.consensus.aggregators.suspects import SuspectScore
 from p2pfrl.scenario import loads
+from p2pfrl.scenario.checks.notes import notes
 
 WHERE = {
     "concentration": {"sigma": 3.0, "batch": 4},
@@ -335,6 +336,38 @@ def test_a_coordinator_with_too_few_vectors_is_refused(agents, mode, who, more, 
     )
     with pytest.raises(ScenarioError, match=expected):
         loads(SCENARIO.format(agents=agents, mode=mode, who=who, more=more))
+
+
+TRUSTING = """
+name = "trusting"
+agents = 6
+mode = "{mode}"
+stop = {{rounds = 2}}
+exchange = {{payload = "delta"}}
+learner = {{kind = "quadratic", dimension = 3}}
+coordinator = {{aggregator = {{kind = "cosine_trust", trusted = {trusted}}}}}
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "trusted", "more", "said"),
+    [
+        ("central", 1, "", ""),
+        ("central", 2, "attacks = [{kind = 'noise', agents = [2]}]", "make agent 2 Byzantine"),
+        ("central", 1, "attacks = [{kind = 'noise', agents = [2]}]", ""),
+        ("hierarchical", 1, "hierarchy = {edges = 3}", "2 edges do not hear agent 1"),
+    ],
+)
+def test_an_agent_that_deserves_no_trust_is_noted(mode, trusted, more, said):
+    found = notes(loads(TRUSTING.format(mode=mode, trusted=trusted, more=more)))
+    lines = [line for line in found if line.startswith("coordinator.aggregator.trusted")]
+    assert (said in lines[0]) if said else not lines
+
+
+def test_an_agent_that_there_is_not_cannot_be_trusted():
+    with pytest.raises(ScenarioError, match=r"trusted: there is no agent 6: agents are 0 to 5"):
+        loads(TRUSTING.format(mode="central", trusted=6, more=""))
 
 
 def test_enough_vectors_are_accepted():

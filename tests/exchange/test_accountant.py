@@ -17,6 +17,26 @@ from p2pfrl.exchange.privacy.accountant import (
     sigma_of_sampled,
 )
 
+
+@pytest.mark.parametrize(
+    ("epsilon", "mu", "delta"),
+    [
+        (1e-12, 2.5e-05, 9.973556509781084e-06),
+        (1e-09, 1e-09, 8.331547062934404e-11),
+        (1e-09, 0.099, 0.039479162318401456),
+        (0.01, 0.01, 0.0008373242674773423),
+        (0.5, 0.5, 0.05244032328766966),
+    ],
+)
+def test_small_deltas_of_small_epsilons_have_all_their_digits(epsilon, mu, delta):
+    """Computed with 60 digits by mpmath."""
+    assert delta_of_gaussian(epsilon, mu) == pytest.approx(delta, rel=3e-15)
+
+
+def test_an_epsilon_below_what_the_orders_can_bound_has_no_sampled_noise():
+    assert sigma_of_sampled(1e-9, 1e-3, 0.2, 30) == math.inf
+
+
 WHOLE = tuple(float(order) for order in range(2, 257))
 
 

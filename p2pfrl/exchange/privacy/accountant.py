@@ -38,7 +38,11 @@ ORDERS: tuple[float, ...] = (
 _NEGLIGIBLE = -30.0
 """Logarithm of a term of a series, relative to a sum of at least 1, below which it ends."""
 _LONGEST = 2**17
-_CLOSE = 1e-13
+_ROOM = 1.01
+_CLOSE, _SMALLEST = 1e-13, 1e-300
+_SMALL, _SHORT = 0.1, 4.0
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
+_ULP = float(np.finfo(np.float64).eps)
 
 
 def delta_of_gaussian(epsilon: float, mu: float) -> float:
@@ -48,17 +52,26 @@ def delta_of_gaussian(epsilon: float, mu: float) -> float:
     sensitivity / sigma. Since epsilon = (b^2 - a^2) / 2, the second term is e^(-a^2/2)
     erfcx(b / sqrt(2)) / 2, which is finite for any mu.
 
+    Where epsilon is small, Phi(a) - Phi(-b) is an integral of the density over a length of mu, in
+    place of a difference of two numbers that are almost equal.
+
     Balle, Wang, ICML 2018, arXiv 1805.06530, theorem 8.
     """
     if mu == 0.0:
         return 0.0
     a, b = mu / 2.0 - epsilon / mu, mu / 2.0 + epsilon / mu
+    if epsilon < _SMALL and mu < _SHORT:
+        x = _NODES * (mu / 2.0) - epsilon / mu
+        mass = float(np.exp(-x * x / 2.0) @ _WEIGHTS) * mu / math.sqrt(8.0 * math.pi)
+        return max(0.0, mass - math.expm1(epsilon) * float(special.ndtr(-b)))
     second = math.exp(-a * a / 2.0) * float(special.erfcx(b / math.sqrt(2.0))) / 2.0
     return max(0.0, float(special.ndtr(a)) - second)
 
 
 def epsilon_of_gaussian(mu: float, delta: float) -> float:
     """Return the least epsilon >= 0 at which Gaussian releases of `mu` keep to `delta`; exact.
+
+    Up to rounding, by which it may be too large but not too small.
 
     Args:
         mu: sqrt(sum of (sensitivity / sigma)^2) over the releases.
@@ -69,15 +82,27 @@ def epsilon_of_gaussian(mu: float, delta: float) -> float:
     high = 1.0
     while delta_of_gaussian(high, mu) > delta:
         high *= 2.0
-    return _root(lambda epsilon: delta_of_gaussian(epsilon, mu) - delta, 0.0, high)
+    found = _root(lambda epsilon: delta_of_gaussian(epsilon, mu) - delta, 0.0, high)
+    return moved(found, lambda epsilon: delta_of_gaussian(epsilon, mu) <= delta, 1.0)
 
 
 def mu_of(epsilon: float, delta: float) -> float:
-    """Return the greatest mu of Gaussian releases that keeps to (`epsilon`, `delta`); exact."""
+    """Return the greatest mu of Gaussian releases that keeps to (`epsilon`, `delta`); exact.
+
+    Up to rounding, by which it may be too small but not too large.
+    """
     low, high = 0.0, 1.0
     while delta_of_gaussian(epsilon, high) < delta:
         low, high = high, high * 2.0
-    return _root(lambda mu: delta_of_gaussian(epsilon, mu) - delta, low, high)
+    close = _CLOSE if epsilon >= _SMALL else _SMALLEST
+    found = _root(lambda mu: delta_of_gaussian(epsilon, mu) - delta, low, high, close)
+    return moved(found, lambda mu: epsilon_of_gaussian(mu, delta) <= epsilon, -1.0)
+
+
+def spending(epsilon: float, delta: float) -> float:
+    """Return the greatest mu^2 whose epsilon, as it is reported, is at most `epsilon`."""
+    greatest = mu_of(epsilon, delta) ** 2
+    return moved(greatest, lambda m: epsilon_of_gaussian(math.sqrt(m), delta) <= epsilon, -1.0)
 
 
 def sigma_of(epsilon: float, delta: float, *, releases: int = 1, sensitivity: float = 1.0) -> float:
@@ -176,9 +201,14 @@ def spent_of_concentrated(epsilon: float, delta: float) -> float:
 
 
 def sigma_of_sampled(epsilon: float, delta: float, q: float, releases: int) -> float:
-    """Return the least sigma, to a relative 1e-6, whose bound of epsilon is kept."""
+    """Return the least sigma, to a relative 1e-6, whose bound of epsilon is kept.
+
+    Infinity where the orders have no such bound: not for the smallest epsilon.
+    """
     if q == 1.0:
         return sigma_of(epsilon, delta, releases=releases)
+    if epsilon_of_renyi(np.zeros(len(ORDERS)), delta) >= epsilon / _ROOM:
+        return math.inf
 
     def excess(size: float) -> float:
         return epsilon_of_sampled(math.exp(size), q, releases, delta) - epsilon
@@ -189,9 +219,25 @@ def sigma_of_sampled(epsilon: float, delta: float, q: float, releases: int) -> f
     return math.exp(float(optimize.brentq(excess, low, high, xtol=1e-7)) + 2e-7)
 
 
-def _root(value: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function that changes its sign between `low` and `high` is zero."""
-    return float(optimize.brentq(value, low, high, xtol=_CLOSE, rtol=4 * np.finfo(np.float64).eps))
+def _root(
+    value: Callable[[float], float], low: float, high: float, close: float = _SMALLEST
+) -> float:
+    """Return where a function that changes its sign between `low` and `high` is zero.
+
+    To `close`, and to a relative rounding.
+    """
+    return float(optimize.brentq(value, low, high, xtol=close, rtol=4 * _ULP))
+
+
+def moved(root: float, is_safe: Callable[[float], bool], sign: float) -> float:
+    """Return the nearest number beside a root that is safe, up in the direction of `sign`.
+
+    It moves by one rounding, then by twice as much, until the number is safe.
+    """
+    step, found = _ULP, root
+    while not is_safe(found):
+        found, step = root * (1.0 + sign * step), 2.0 * step
+    return found
 
 
 def _log_moment(sigma: float, q: float, order: float) -> float:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from p2pfrl.core.needs import Breaks, By, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rule import rule
-from p2pfrl.exchange.privacy.accountant import epsilon_of_gaussian, mu_of
+from p2pfrl.exchange.privacy.accountant import epsilon_of_gaussian, moved, mu_of, spending
 from p2pfrl.exchange.privacy.base import Privacy
 from p2pfrl.exchange.privacy.ledger import Ledger
 
@@ -101,11 +101,10 @@ class Gaussian(Privacy):
         count = self.releases or releases
         assert count is not None, "checked by scenario/checks/privacy.py"
         sensitivity = _SENSITIVITY[self.adjacency]
-        total = math.sqrt(sum(self.decay ** (-2 * k) for k in range(count)))
-        sigma = sensitivity * total / _mu_of(self.target_epsilon, self.delta)
+        guarantee = self.target_epsilon, self.delta
         return replace(
             self,
-            noise_multiplier=sigma,
+            noise_multiplier=_noise(sensitivity, self.decay, count, *guarantee),
             target_epsilon=None,
             releases=None,
             budget=self.target_epsilon,
@@ -127,11 +126,11 @@ class Gaussian(Privacy):
 
     def sigma(self, release: int) -> float:
         """Return the noise of an agent's release of this number, in units of the bound."""
-        return self.noise_multiplier * self.decay**release
+        return _sigma(self.noise_multiplier, self.decay, release)
 
     def cost(self, release: int) -> float:
         """Return (sensitivity / sigma)^2 of a release."""
-        return (_SENSITIVITY[self.adjacency] / self.sigma(release)) ** 2
+        return _cost(_SENSITIVITY[self.adjacency], self.noise_multiplier, self.decay, release)
 
     @property
     def share(self) -> float:
@@ -141,12 +140,13 @@ class Gaussian(Privacy):
     @property
     def most(self) -> float:
         """What a ledger may spend: mu^2 of the budget."""
-        return math.inf if self.budget is None else _mu_of(self.budget, self.delta) ** 2
+        return math.inf if self.budget is None else _spending(self.budget, self.delta)
 
     @override
     def epsilon(self, spent: float) -> float:
         """Return the exact epsilon of Gaussian releases of mu^2 = `spent`."""
-        return _epsilon_of(math.sqrt(spent), self.delta)
+        found = _epsilon_of(math.sqrt(spent), self.delta)
+        return found if self.budget is None or spent > self.most else min(found, self.budget)
 
 
 @rule
@@ -196,5 +196,30 @@ class ClipNoise(Gaussian):
         return values.astype(change.dtype)
 
 
-_mu_of = lru_cache(maxsize=256)(mu_of)
+def _sigma(first: float, decay: float, release: int) -> float:
+    return first * decay**release
+
+
+def _cost(sensitivity: float, first: float, decay: float, release: int) -> float:
+    return (sensitivity / _sigma(first, decay, release)) ** 2
+
+
+@lru_cache(maxsize=256)
+def _noise(sensitivity: float, decay: float, releases: int, epsilon: float, delta: float) -> float:
+    """Return the least noise of the first release with which a ledger grants all of them.
+
+    A ledger adds their costs one after the other, and rounds each sum.
+    """
+    most = _spending(epsilon, delta)
+
+    def is_granted(first: float) -> bool:
+        own = range(releases) if decay < 1.0 else (0,)
+        costs = [_cost(sensitivity, first, decay, number) for number in own]
+        return float(np.cumsum(costs if decay < 1.0 else np.full(releases, costs[0]))[-1]) <= most
+
+    total = math.sqrt(sum(decay ** (-2 * number) for number in range(releases)))
+    return moved(sensitivity * total / mu_of(epsilon, delta), is_granted, 1.0)
+
+
+_spending = lru_cache(maxsize=256)(spending)
 _epsilon_of = lru_cache(maxsize=65536)(epsilon_of_gaussian)

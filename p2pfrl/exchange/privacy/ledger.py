@@ -12,9 +12,6 @@ from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.state import State, Stateful
 
-_ROUNDING = 1e-9
-"""Relative excess over a budget that counts as rounding: that of the sum of as many costs."""
-
 
 class Charge(NamedTuple):
     """The entry of a ledger for one release, or for the one that was refused.
@@ -119,7 +116,7 @@ class Ledger(Stateful):
             most: that may be spent in total; infinity where there is no budget.
             round: in which it is made.
         """
-        if self.is_closed or self.spent + cost > most * (1.0 + _ROUNDING):
+        if self.is_closed or self.spent + cost > most:
             if not self.is_closed:
                 self._keep(Charge(self.releases, round, self.spent, refused=True))
             self.refused += 1

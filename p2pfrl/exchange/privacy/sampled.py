@@ -52,10 +52,11 @@ class SampledGaussian(Gaussian):
     @override
     def planned(self, releases: int | None) -> Self:
         """Return the rule with sigma and budget instead of `target_epsilon`."""
-        if self.sampled is None or self.target_epsilon is None:
+        if self.sampled in (None, 1.0) or self.target_epsilon is None:
             return super().planned(releases)
         count = self.releases or releases
         assert count is not None, "checked by `misfit`"
+        assert self.sampled is not None
         sigma = _sigma_of(self.target_epsilon, self.delta, self.sampled, count)
         return replace(
             self,
@@ -73,7 +74,7 @@ class SampledGaussian(Gaussian):
         if self.sampled is None or self.budget is None:
             return exact
         granted = releases_of_renyi(self._divergences, self.budget, self.delta)
-        return max(exact, granted * self.cost(0))
+        return max(exact, (granted + 0.5) * self.cost(0) if granted else 0.0)
 
     @override
     def epsilon(self, spent: float) -> float:

@@ -183,6 +183,10 @@ def _sizes(scenario: Scenario, stack: Stack) -> Iterator[Problem]:
     if short := aggregator.shortage(counted(scenario)):
         name = kind_of("aggregators", aggregator)
         yield ("coordinator", "aggregator", "byzantine"), f"{name!r} {short}"
+    trusted: int | None = getattr(aggregator, "trusted", None)
+    if trusted is not None and trusted >= scenario.agents:
+        reason = f"there is no agent {trusted}: agents are 0 to {scenario.agents - 1}"
+        yield ("coordinator", "aggregator", "trusted"), reason
     tensors = {t.name: t.shape for t in stack.layout.tensors if t.part in shared}
     if wrong := aggregator.misfit(tensors):
         yield ("coordinator", "aggregator"), f"{kind_of('aggregators', aggregator)!r} {wrong}"

@@ -45,8 +45,33 @@ def trust(scenario: Scenario) -> Iterator[str]:
         if aggregator.is_robust and not scenario.edges:
             borne = min(aggregator.tolerated(count), _used(aggregator))
             yield from _beyond(scenario, "coordinator.aggregator", borne)
+        yield from _trusted(scenario, aggregator)
     if MODES[scenario.mode].mixes and scenario.mixing.is_robust:
         yield from _of_neighbors(scenario)
+    delta: float | None = getattr(scenario.privacy, "delta", None)
+    if delta is not None and MODES[scenario.mode].exchanges and delta * scenario.agents >= 1.0:
+        yield (
+            f"privacy.delta = {delta:g} is not below 1 / agents = {1 / scenario.agents:.3g}: whoever published all of "
+            "one agent, drawn at random, would keep to it; use much less"
+        )
+
+
+def _trusted(scenario: Scenario, aggregator: Aggregator) -> Iterator[str]:
+    """Yield what is wrong with the agent that an aggregator trusts."""
+    trusted: int | None = getattr(aggregator, "trusted", None)
+    if trusted is None:
+        return
+    if trusted in byzantine(scenario):
+        yield (
+            f"coordinator.aggregator.trusted = {trusted}: attacks make agent {trusted} Byzantine, and the others count "
+            "as far as they point its way: it may take the model anywhere; trust an agent that no attack names"
+        )
+    others = [members for members in scenario.edges if min(members) >= 0 and trusted not in members]
+    if others:
+        yield (
+            f"coordinator.aggregator.trusted = {trusted}: {len(others)} edges do not hear agent {trusted}, and trust "
+            "the median of their agents in its place"
+        )
 
 
 def _of_neighbors(scenario: Scenario) -> Iterator[str]:
