@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from p2pfrl.core.errors import RecordError
+from p2pfrl.core.errors import P2PFRLError, RecordError
 
 
 class OversizeError(OSError):
@@ -68,6 +68,25 @@ def read_table(path: Path, limit: int) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def unreadable(error: Exception) -> str:
+    """Return what is wrong with a JSON file whose reading raised `error`, in words.
+
+    >>> unreadable(KeyError("agents")), unreadable(RecursionError())
+    ("'agents' is missing", 'it is nested too deeply')
+    """
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not JSON in line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, P2PFRLError):
+        return str(error)
+    return "a value in it is of another kind"
 
 
 def write_atomically(

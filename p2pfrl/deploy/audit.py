@@ -27,7 +27,7 @@ from typing import Any
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.files import read_table
-from p2pfrl.core.types import OPTED_OUT
+from p2pfrl.core.types import OPTED_OUT, name_of
 from p2pfrl.exchange.privacy.ledger import Charge
 
 AUDIT = "audit.jsonl"
@@ -52,6 +52,7 @@ class Chain:
         problem: what is wrong with the entry after them; "" if nothing is.
         is_cut: whether an incomplete line follows, as after a kill.
         ended: why the process ended, if the last entry says so.
+        then: the hash of the entry that was asked for; "" if there is none.
     """
 
     entries: int
@@ -60,6 +61,7 @@ class Chain:
     problem: str = ""
     is_cut: bool = False
     ended: str = ""
+    then: str = ""
 
 
 def hash_of(entry: Mapping[str, Any]) -> str:
@@ -69,8 +71,12 @@ def hash_of(entry: Mapping[str, Any]) -> str:
     return blake2b(packed.encode(), digest_size=16).hexdigest()
 
 
-def read_chain(path: Path) -> Chain:
+def read_chain(path: Path, at: int | None = None) -> Chain:
     """Return what a log holds, up to the first bad entry.
+
+    Args:
+        path: the log.
+        at: a number of entries after which the hash is wanted, too.
 
     Raises:
         RecordError: it cannot be read, or is too large.
@@ -83,7 +89,7 @@ def read_chain(path: Path) -> Chain:
         content = path.read_bytes()
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
-    chain, size, ended = (0, _FIRST), 0, ""
+    chain, size, ended, then = (0, _FIRST), 0, "", ""
     end = content.rfind(b"\n") + 1
     for line in content[:end].splitlines(keepends=True):
         entry = _entry(line)
@@ -92,7 +98,8 @@ def read_chain(path: Path) -> Chain:
         assert entry is not None
         chain, size = (chain[0] + 1, entry["hash"]), size + len(line)
         ended = str(entry.get("why", "")) if entry["what"] == "end" else ""
-    return Chain(*chain, size, is_cut=end < len(content), ended=ended)
+        then = entry["hash"] if chain[0] == at else then
+    return Chain(*chain, size, is_cut=end < len(content), ended=ended, then=then)
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
@@ -190,7 +197,9 @@ def audited(audit: Audit, epsilon: Callable[[float], float]) -> Callable[[int, C
     def kept(agent: int, charge: Charge) -> None:
         what = "release_refused" if charge.refused else _RELEASE
         spent = epsilon(charge.spent)
-        audit.add(what, agent=agent, release=charge.release, round=charge.round, epsilon=spent)
+        audit.add(
+            what, agent=name_of(agent), release=charge.release, round=charge.round, epsilon=spent
+        )
 
     return kept
 
@@ -210,8 +219,9 @@ def verdicts(run: Path) -> list[dict[str, Any]]:
 
 
 def _verdict(path: Path) -> dict[str, Any]:
-    chain = read_chain(path)
-    problem = chain.problem or _cut(path.parent, chain)
+    known, damage = _noted(path.parent / _PEER)
+    chain = read_chain(path, known[0])
+    problem = chain.problem or damage or _cut(chain, *known)
     return {
         "file": str(path),
         "entries": chain.entries,
@@ -222,14 +232,24 @@ def _verdict(path: Path) -> dict[str, Any]:
     }
 
 
-def _cut(folder: Path, chain: Chain) -> str:
+def _noted(path: Path) -> tuple[tuple[int, str], str]:
+    """Return (entries, last hash) that a summary has, (0, "") without one, and what is wrong."""
+    if not path.exists():
+        return (0, ""), ""
+    found = (read_table(path, _MOST_SUMMARY) or {}).get("audit")
+    entries, last = (
+        (found.get(k) for k in ("entries", "hash")) if isinstance(found, dict) else (0, 0)
+    )
+    if type(entries) is not int or type(last) is not str:
+        reason = "damaged, or without its entry `audit`"
+        return (0, ""), f"{path} is {reason}: whether lines are missing at the end is not known"
+    return (entries, last), ""
+
+
+def _cut(chain: Chain, entries: int, last: str) -> str:
     """Return what is wrong with an intact chain whose process wrote another end; or ""."""
-    known = (read_table(folder / _PEER, _MOST_SUMMARY) or {}).get("audit")
-    if not isinstance(known, dict):
-        return ""
-    entries, last = known.get("entries"), known.get("hash")
-    if not isinstance(entries, int) or chain.entries < entries:
+    if chain.entries < entries:
         return f"expected {entries} entries, as {_PEER} says, got {chain.entries}"
-    if chain.entries == entries and chain.last != last:
-        return f"expected the last hash {last}, as {_PEER} says, got {chain.last}"
+    if entries and chain.then != last:
+        return f"expected the hash {last} of entry {entries}, as {_PEER} says, got {chain.then}"
     return ""

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from p2pfrl.core.errors import P2PFRLError, RecordError
-from p2pfrl.core.files import write_file
+from p2pfrl.core.files import unreadable, write_file
 from p2pfrl.core.state import State, pack, read, unpack, write
 from p2pfrl.core.types import name_of
 from p2pfrl.learning.trainer import Snapshot, Trainer
@@ -45,6 +45,7 @@ _NAMES = {
 }
 _LIMIT = 2**31
 _SAVED = "saved"
+_ANEW = "restore the file from a backup, or give another --out to begin anew"
 
 
 class Checkpoints:
@@ -93,7 +94,9 @@ class Checkpoints:
                 count = int(found["starts"])
                 other = str(found["scenario"])
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise RecordError(f"{path}: not a process file: {error}") from error
+                raise RecordError(
+                    f"{path}: not a process file: {unreadable(error)}; {_ANEW}"
+                ) from error
             if other != self._scenario:
                 raise RecordError(
                     f"{path}: belongs to scenario {other}, this is {self._scenario}; choose another --out"
@@ -132,7 +135,9 @@ class Checkpoints:
             found = json.loads(path.read_text(encoding="utf-8"))
             return int(found["port"]), tuple(map(int, found["agents"])), Fleet.of(found["fleet"])
         except (ValueError, KeyError, TypeError, RecursionError, P2PFRLError) as error:
-            raise RecordError(f"{path}: not a table of addresses: {error}") from error
+            raise RecordError(
+                f"{path}: not a table of addresses: {unreadable(error)}; {_ANEW}"
+            ) from error
 
     def save(self, agent: int, round: int, trainer: Trainer, memory: State | None = None) -> None:
         """Save an agent at the end of `round`.

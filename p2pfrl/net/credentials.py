@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography import x509
 
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.net.fleet import show_agents, who
 from p2pfrl.net.options import Files, Log, Security
 from p2pfrl.net.revoked import REVOKED, read_revoked
 from p2pfrl.net.tls import CertificateError, contexts, own_agents
@@ -84,7 +85,7 @@ class Credentials:
         there = own_agents(contexts(files.authority, files.certificate, files.key))
         if not self._agents <= {*there}:
             raise CertificateError(
-                f"{files.certificate}: expected a certificate that names agents {sorted(self._agents)}, got {there}"
+                f"{files.certificate}: expected a certificate that names {who(self._agents)}, got {show_agents(there)}"
             )
         own = _certificate(files)
         if own.serial_number in security.current.revoked:

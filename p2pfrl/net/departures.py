@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.core.files import read_regular, write_file
+from p2pfrl.core.files import read_regular, unreadable, write_file
 from p2pfrl.core.writes import strictly
 from p2pfrl.net.fleet import show_agents
 from p2pfrl.net.records import Identity
@@ -29,6 +29,8 @@ MARK, REMEMBERED = "opted_out.json", "departures.json"
 RETURNS = "returns"
 """Key of a hello's settings: how often a process has come back after it had opted out."""
 _LIMIT = 2**20
+_NO_FILE = object()
+_DAMAGED = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,22 @@ def read_mark(folder: Path) -> Mark:
     Raises:
         RecordError: it cannot be read, so that nobody knows whether the process may take part.
     """
-    found = _read(folder / MARK)
-    if found is None:
-        return Mark()
+    path = folder / MARK
+    fix = (
+        "whether this process has left its run is not known: restore the file from a backup; or remove it, and "
+        f"`p2pfrl leave {folder}` marks it again if it had left"
+    )
     try:
+        found = _read(path)
+        if found is _NO_FILE:
+            return Mark()
         mark = Mark(found["is_out"], float(found["since"]), found["returns"])
         if type(mark.is_out) is not bool or type(mark.returns) is not int:
             raise TypeError("expected a truth value and a whole number")
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{folder / MARK}: not the mark of a process: {error}") from error
+    except _DAMAGED as error:
+        raise RecordError(
+            f"{path}: not the mark of a process: {unreadable(error)}; {fix}"
+        ) from error
     return mark
 
 
@@ -168,8 +177,12 @@ def _returns(peer: Identity) -> int:
 
 
 def _departures(path: Path) -> list[Departure]:
-    found = _read(path)
     try:
+        found = _read(path)
+        if found is _NO_FILE:
+            return []
+        if not isinstance(found, list):
+            raise TypeError("expected a list")
         return [
             Departure(
                 tuple(int(agent) for agent in one["agents"]),
@@ -177,23 +190,25 @@ def _departures(path: Path) -> list[Departure]:
                 float(one["time"]),
                 int(one["returns"]),
             )
-            for one in found or ()
+            for one in found
         ]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise RecordError(f"{path}: not a list of departures: {error}") from error
+    except _DAMAGED as error:
+        raise RecordError(
+            f"{path}: not a list of departures: {unreadable(error)}; restore the file from a backup; or remove it, and "
+            "this process waits again for those that had left, and lets them in"
+        ) from error
 
 
 def _read(path: Path) -> Any:
-    """Return what a file holds; None if there is no such file.
+    """Return what a file holds; `_NO_FILE` if there is none.
 
     Raises:
         RecordError: it cannot be read.
+        ValueError, RecursionError: it is not JSON.
     """
     try:
         return json.loads(read_regular(path, _LIMIT))
     except FileNotFoundError:
-        return None
+        return _NO_FILE
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not JSON: {error}") from error

@@ -14,6 +14,7 @@ from typing import Any
 
 from p2pfrl.core.errors import WireError
 from p2pfrl.core.wire import VERSION
+from p2pfrl.net.fleet import show_agents, who
 from p2pfrl.net.records import Identity, control, differences, parse_hello
 
 
@@ -106,9 +107,7 @@ class Handshake:
         if peer.nonce == own.nonce:
             raise UnwelcomeError("self_connection", "this is our own hello")
         if self._allowed is not None and not set(peer.agents) <= set(self._allowed):
-            detail = (
-                f"the certificate is for agents {sorted(self._allowed)}, hello says {peer.agents}"
-            )
+            detail = f"the certificate is for {who(self._allowed)}, hello says {show_agents(peer.agents)}"
             raise UnwelcomeError("wrong_certificate", detail)
         problem = self._check(peer)
         if problem is not None:

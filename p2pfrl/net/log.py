@@ -98,7 +98,8 @@ class RunLog:
 _LINES = 8
 """Number of events of one kind and sender that are all logged.
 
-After them only the powers of two are, because a flood of events would fill the disk."""
+After them only those whose number is a power of two are, because a flood of events would fill the
+disk."""
 
 
 class Throttle:

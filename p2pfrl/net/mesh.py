@@ -347,7 +347,7 @@ class Mesh:
         if peer.incarnation < newest:
             return (
                 "stale_incarnation",
-                f"agents {peer.agents} have joined as incarnation {newest} already",
+                f"{who_have(peer.agents)} joined as incarnation {newest} already",
             )
         return None
 
@@ -430,7 +430,7 @@ class Mesh:
         self._receive(event)
 
     def refuse(self, reason: str, detail: str, agents: tuple[int, ...], where: str = "") -> None:
-        """Count a refusal; log the first few of each sender and reason, then the powers of two."""
+        """Count a refusal; log the first eight of each sender and reason, then powers of two."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
         if count := self._throttle(reason, agents):
             self._log.note(
@@ -477,7 +477,8 @@ class Mesh:
         # Before both sides have joined, the identity is only claimed.
         peer = link.session.peer if link.session.was_open else None
         if event.reason not in USUAL:
-            self.refuse(event.reason, event.detail, peer.agents if peer else (), link.where())
+            whose = peer.agents if peer else link.session.certified
+            self.refuse(event.reason, event.detail, whose, link.where())
         address = None if peer is None else self._address_of(peer.agents)
         if address is not None and self._current.get(address) is link and self._up.get(address):
             self._resend.forget(address)

@@ -130,7 +130,7 @@ class Rendezvous:
                 if address is not None and not self._complete.is_set():
                     self._progress(f"{who_have(self._table.pop(address), 'is', 'are')} gone again")
                 if event.reason not in USUAL:
-                    self._refused(event.reason, event.detail, (), link.where())
+                    self._refused(event.reason, event.detail, link.session.certified, link.where())
                 link.flush()
                 link.shut()
 
@@ -352,7 +352,7 @@ def _session(
     *,
     dialer: bool,
 ) -> Session:
-    return Session(
+    session = Session(
         own.fresh(),
         decoder,
         secret=security.secret,
@@ -362,6 +362,10 @@ def _session(
         timeout=timing.timeout,
         check=lambda peer: security.current.refusal(transport),
     )
+    tls = transport.get_extra_info("ssl_object")
+    if tls is not None and security.names is not None:
+        session.certified = tuple(security.names(tls))
+    return session
 
 
 def _table(event: Control) -> tuple[Fleet, tuple[int, ...]]:

@@ -14,6 +14,9 @@ from p2pfrl.net.tls import CertificateError
 REVOKED = "revoked.crl"
 """Name of the list, beside the certificates."""
 _MOST = 2**24
+_EXPECTED = (
+    "expected a list of revoked certificates of the authority, as p2pfrl pki revoke makes it"
+)
 
 
 def read_revoked(path: Path, authority: x509.Certificate) -> dict[int, datetime]:
@@ -36,11 +39,12 @@ def read_revoked(path: Path, authority: x509.Certificate) -> dict[int, datetime]
     assert isinstance(public, ec.EllipticCurvePublicKey), "p2pfrl pki makes no other keys"
     try:
         found = x509.load_pem_x509_crl(content)
+    except ValueError as error:
+        raise CertificateError(f"{path}: {_EXPECTED}, got something else") from error
+    try:
         if found.issuer != authority.subject or not found.is_signature_valid(public):
-            raise ValueError("it is not signed by the authority")
+            raise ValueError("not signed by the authority")
         return {entry.serial_number: entry.revocation_date_utc for entry in found}
     except (ValueError, TypeError) as error:
-        raise CertificateError(
-            f"{path}: expected a list of revoked certificates of the authority, as p2pfrl pki revoke makes it, got: "
-            f"{error}"
-        ) from error
+        reason = "one that is not signed by the authority"
+        raise CertificateError(f"{path}: {_EXPECTED}, got {reason}") from error

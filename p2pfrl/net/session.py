@@ -101,6 +101,7 @@ class Session:
         was_open: whether both sides had joined at some time.
         is_closed: whether reading has ended.
         refusals: count by reason.
+        certified: agents in the other side's certificate; none where there is no certificate.
 
     Args:
         own: identity of this process.
@@ -134,6 +135,7 @@ class Session:
         self.is_closed = False
         self.was_open = False
         self.refusals: dict[str, int] = {}
+        self.certified = tuple(allowed or ())
         self._agents = frozenset(own.agents)
         self._heartbeat = heartbeat
         self._timeout = timeout

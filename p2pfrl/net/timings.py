@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.core.files import write_atomically
+from p2pfrl.core.files import unreadable, write_atomically
 from p2pfrl.core.units import SECOND
 
 LIMIT = 50_000
@@ -175,4 +175,4 @@ def read_timings(path: Path) -> Timings:
             f"{path}: cannot be read: {error.strerror}; is it a peer's directory?"
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RecordError(f"{path}: not the times of a peer: {error}") from error
+        raise RecordError(f"{path}: not the times of a peer: {unreadable(error)}") from error

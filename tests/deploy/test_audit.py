@@ -114,6 +114,30 @@ def test_entries_taken_off_the_end_are_found_by_the_hash_in_the_summary(
     assert f"{path}:6: expected 6 entries" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["", "null", "{", "{}", '{"audit": 1}', '{"audit": {"entries": "6", "hash": ""}}'],
+)
+def test_a_summary_that_cannot_confirm_the_end_is_a_problem(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path)
+    (tmp_path / "peer.json").write_text(content)
+    assert main(["audit", str(tmp_path)]) == FAILED
+    assert "peer.json is damaged" in capsys.readouterr().out
+
+
+def test_a_log_that_was_written_anew_before_its_process_went_on_is_found(tmp_path: Path) -> None:
+    chain = read_chain(written(tmp_path))
+    summary = {"audit": {"entries": chain.entries, "hash": chain.last}}
+    (tmp_path / "peer.json").write_text(json.dumps(summary), encoding="utf-8")
+    Audit(tmp_path / AUDIT).add("begin")  # started again, and killed
+    assert [one["problem"] for one in verdicts(tmp_path)] == [""]
+    (tmp_path / AUDIT).unlink()
+    written(tmp_path, 7)
+    assert "of entry 6, as peer.json says" in verdicts(tmp_path)[0]["problem"]
+
+
 def test_a_directory_without_a_log_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,7 +41,9 @@ def test_a_process_that_is_revoked_is_cut_off_while_it_runs_and_the_audit_log_ha
     own, other = ([e for e in entries(home) if e["what"] == "refused"] for home in homes)
     assert {entry["reason"] for entry in own} == {"certificate_revoked"}
     assert own[0]["agents"] == [1]
+    assert {tuple(entry["agents"]) for entry in own} == {(1,)}
     assert {entry["reason"] for entry in other} == {"refused_by_peer"}
+    assert {tuple(entry["agents"]) for entry in other} == {(0,)}
     assert "the authority has revoked certificate" in str(other[0]["detail"])
     told = [entry["detail"] for entry in entries(homes[1]) if entry["what"] == "certificate"]
     assert told == ["1 certificates are revoked, this process's own among them: others refuse it"]

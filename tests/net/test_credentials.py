@@ -220,7 +220,7 @@ def test_a_list_counts_though_a_certificate_beside_it_is_bad(authority: Path) ->
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "garbage": (garbage, "expected a certificate and its key in PEM"),
     "of another authority": (foreign, "one of another"),
-    "of other agents": (of_others, f"that names agents [{VICTIM}], got ({HONEST},)"),
+    "of other agents": (of_others, f"that names agents {VICTIM}, got {HONEST}"),
     "without its key": (without_its_key, "the key of another certificate"),
     "gone": (gone, "expected the certificate, got"),
     "a list that is none": (no_list, "expected a list of revoked certificates"),

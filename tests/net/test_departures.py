@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from p2pfrl.net.departures import (
 )
 from p2pfrl.net.records import Identity
 
+PYTHON = re.compile(r"object|NoneType|indices|subscript|Expecting|codec|recursion")
+"""Words of Python's own errors."""
 PEER = Identity("run", "hash", "layout", (3, 4), 0, b"", ("127.0.0.1", 1))
 
 
@@ -47,12 +50,15 @@ def test_a_mark_is_durable_and_counts_how_often_a_process_came_back(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"is_out": 1, "since": 0, "returns": 0}', "[" * 9999]
+    "content",
+    ["", "[]", "null", "\xff", "{}", '{"is_out": 1, "since": 0, "returns": 0}', "[" * 9999],
 )
 def test_a_process_whose_mark_cannot_be_read_does_not_start(content: str, tmp_path: Path) -> None:
-    (tmp_path / MARK).write_text(content)
-    with pytest.raises(RecordError, match=MARK):
+    (tmp_path / MARK).write_bytes(content.encode("latin-1"))
+    with pytest.raises(RecordError, match=MARK) as refused:
         read_mark(tmp_path)
+    assert "from a backup; or remove it, and `p2pfrl leave" in str(refused.value)
+    assert not PYTHON.search(str(refused.value))
 
 
 def test_who_opted_out_is_refused_until_it_says_that_it_has_come_back(tmp_path: Path) -> None:
@@ -80,11 +86,15 @@ def test_who_opted_out_is_refused_until_it_says_that_it_has_come_back(tmp_path: 
     assert known.refusal(PEER) is None is Departures(tmp_path).refusal(PEER)
 
 
-@pytest.mark.parametrize("content", ["{}x", "[1]", '[{"agents": [1]}]'])
+@pytest.mark.parametrize(
+    "content", ["{}x", "[1]", '[{"agents": [1]}]', "null", "7", "{}", '"ab"', "[[]]"]
+)
 def test_a_memory_that_cannot_be_read_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / REMEMBERED).write_text(content)
-    with pytest.raises(RecordError, match=REMEMBERED):
+    with pytest.raises(RecordError, match=REMEMBERED) as refused:
         Departures(tmp_path)
+    assert "from a backup; or remove it" in str(refused.value)
+    assert not PYTHON.search(str(refused.value))
 
 
 def test_a_goodbye_for_good_is_remembered_and_is_no_loss(tmp_path: Path) -> None:
