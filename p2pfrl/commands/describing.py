@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from p2pfrl.catalog import table
@@ -15,6 +16,7 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.members import Members
 from p2pfrl.core.options import Rule, Slot, find_slot, options_of, schema_of
 from p2pfrl.core.wording import did_you_mean, show
+from p2pfrl.scenario.find import recipes
 
 Schema = Mapping[str, Any]
 _UNITS = {"20ms": "seconds", "18KiB": "bytes", "100Mbit/s": "bytes per second"}
@@ -96,13 +98,15 @@ class Description:
 
 
 def describe(axis: str, name: str) -> Description:
-    """Return the description of a rule of an axis, or of a section.
+    """Return the description of a rule of an axis, of a section, or of a recipe.
 
     Raises:
         ScenarioError: there is no such rule.
     """
     if axis == "sections":
         return _section(name)
+    if axis == "recipes":
+        return _recipe(name)
     rules: Members[Any] = table(axis)
     if name not in rules:
         raise ScenarioError([f"list {axis}: there is no {show(name)}{did_you_mean(name, rules)}"])
@@ -116,6 +120,18 @@ def describe(axis: str, name: str) -> Description:
         _example(axis, name, cls),
         facts(name, cls) if axis == "environments" else None,
     )
+
+
+def _recipe(name: str) -> Description:
+    """Return what a recipe is, and what it sets, as TOML."""
+    known = recipes()
+    if name not in known:
+        raise ScenarioError([f"list recipes: there is no {show(name)}{did_you_mean(name, known)}"])
+    lines = known[name].read_text(encoding="utf-8").splitlines()
+    comment = [*takewhile(lambda line: line.startswith("#"), lines)]
+    text = "\n".join(line.lstrip("# ") for line in comment)
+    example = "\n".join([f'# extends = "{name}" sets', *lines[len(comment) :]])
+    return Description(name, text, "", (), example)
 
 
 def sections() -> dict[str, type]:

@@ -77,12 +77,12 @@ def entries(axis: str) -> list[dict[str, str]]:
 
 
 def has_descriptions(axis: str) -> str:
-    """Return an axis whose rules have options.
+    """Return an axis of which single members are described.
 
     Raises:
         ScenarioError: it has none, or there is no such axis.
     """
-    known = [*TABLES, "sections"]
+    known = [*TABLES, "sections", "recipes"]
     if axis not in known:
         raise ScenarioError(
             [f"list: no options of {show(axis)} to show{did_you_mean(axis, known)}"]

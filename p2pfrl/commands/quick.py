@@ -86,7 +86,7 @@ def list_(axis: str = "", name: str = "", /, *, json: Json = False) -> int:
         environments, learners, topologies, mixing, ...; sections; recipes; scenarios.
     name
         A rule of the axis, such as watts_strogatz: its options with defaults, units, ranges and an
-        example.
+        example; or a recipe: what it sets.
     """
     from p2pfrl.commands.listing import entries, has_descriptions
 

@@ -96,6 +96,17 @@ def _stopped(summary: Mapping[str, Any]) -> str:
     return f"the death of a process ({show_agents(sorted(dead))})"
 
 
+def _byzantine(found: Mapping[str, Any]) -> str:
+    """Return who was Byzantine, and how many messages of theirs were refused."""
+    from p2pfrl.net.fleet import show_agents
+
+    agents = found["agents"]
+    who = f"agent{'s' if len(agents) > 1 else ''} {show_agents(agents)}"
+    refused = sum((found.get("refused") or {}).values())
+    more = f", {refused:,} of their messages refused" if refused else ""
+    return f"{who}{more}; returns are those of the others"
+
+
 def _workers(summary: Mapping[str, Any]) -> str:
     """Return how many processes trained, if there were several."""
     count = summary.get("workers", 1)
@@ -153,6 +164,8 @@ def describe(summary: Mapping[str, Any]) -> dict[str, str]:
             lines["bound's terms"] = ", ".join(terms)
         if (drift := summary["mean_drift"]) is not None:
             lines["drift of the mean"] = f"{drift:.3g}"
+    if isinstance(liars := summary.get("byzantine"), dict):
+        lines["byzantine"] = _byzantine(liars)
     if isinstance(privacy := summary.get("privacy"), dict):
         lines["epsilon"] = (
             f"{privacy['epsilon']:.3g}, delta {privacy['delta']:g}, {privacy['noise']}"

@@ -34,7 +34,7 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.core.writes import Writes
 from p2pfrl.deploy.audit import AUDIT, Audit, audited
 from p2pfrl.deploy.journal import Journal
-from p2pfrl.deploy.ledgers import open_ledgers
+from p2pfrl.deploy.ledgers import open_ledgers, path_of, read_charges
 from p2pfrl.deploy.memory import Memory
 from p2pfrl.deploy.status import PERIOD, Status, waiting_status, write_failure
 from p2pfrl.deploy.thinning import thinning_of
@@ -233,6 +233,9 @@ async def _deploy(
     if place.fleet is None and (known := checkpoints.whereabouts()) is not None:
         port, ids, fleet = known
         place = replace(place, agents=ids, bind=(place.bind[0], port), fleet=fleet)
+    for id in place.agents:
+        if id in assembly.accounted:
+            read_charges(path_of(out, id))  # one that is damaged is refused before anybody is met
     refuse_split_worlds(place.agents, scenario.members)
     if place.agents:
         refuse_split_hosts(place.agents, scenario.hosted)

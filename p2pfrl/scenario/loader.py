@@ -141,10 +141,15 @@ def _are_alike(messages: Sequence[str]) -> bool:
 
 
 def _one_of(messages: Sequence[str]) -> str:
-    """Return the message that a value should have been one of several things."""
+    """Return the message that a value should have been one of several things.
+
+    >>> _one_of(["must be at least 0, got -2", "expected a list, got -2"])
+    'expected a number that is at least 0 or a list, got -2'
+    """
     found = [match for message in messages if (match := _STATED.fullmatch(message))]
-    wanted = [match[2] if match[1] == found[0][1] else match[0] for match in found]
-    return f"{found[0][1]}{' or '.join(wanted)}{found[0][3]}"
+    verb = found[0][1] if len({match[1] for match in found}) == 1 else "expected "
+    wanted = [match[2] if match[1] == verb else f"a number that is {match[2]}" for match in found]
+    return f"{verb}{' or '.join(wanted)}{found[0][3]}"
 
 
 def _locate(scenario: Scenario, layers: Layers) -> None:

@@ -11,6 +11,7 @@ from p2pfrl.cli import main
 from p2pfrl.commands.describing import describe, sections
 from p2pfrl.core.options import Rule, options_of
 from p2pfrl.scenario.environment import EnvironmentSlot
+from p2pfrl.scenario.find import recipes
 
 RULES = [(axis, name) for axis in TABLES for name in table(axis)]
 
@@ -55,5 +56,16 @@ def test_options_have_defaults_units_and_ranges(capsys):
     assert path["is_required"]
     assert main(["list", "topologies", "watts"]) == 2
     assert "did you mean 'watts_strogatz'?" in capsys.readouterr().err
-    assert main(["list", "recipes", "fedavg"]) == 2
-    assert "no options of 'recipes' to show" in capsys.readouterr().err
+    assert main(["list", "graphs", "abilene"]) == 2
+    assert "no options of 'graphs' to show" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["fedpg_br", "bridge", "fedavg"])
+def test_a_recipe_shows_what_it_sets(name, capsys):
+    assert main(["list", "recipes", name]) == 0
+    said = capsys.readouterr().out
+    assert f'# extends = "{name}" sets' in said
+    shown = tomllib.loads(said[said.index("# extends") :])
+    assert shown == tomllib.loads(recipes()[name].read_text())
+    assert main(["list", "recipes", "bridg"]) == 2
+    assert "did you mean 'bridge'?" in capsys.readouterr().err

@@ -8,6 +8,15 @@ from p2pfrl.laws.runs import play
 from p2pfrl.scenario.modes import MODES
 
 
+def test_a_run_with_attacks_says_who_lied() -> None:
+    known = {**record(4, rounds=2).summary, "stopped_by": "rounds"}
+    found = {"agents": [1, 2], "refused": {"1": 3, "2": 1000}, "final_return": None}
+    assert describe({**known, "byzantine": found})["byzantine"] == (
+        "agents 1-2, 1,003 of their messages refused; returns are those of the others"
+    )
+    assert "byzantine" not in describe(known)
+
+
 def test_a_run_of_which_a_process_died_says_which() -> None:
     peers = [
         {"agents": [0, 1], "stopped_by": "rounds"},

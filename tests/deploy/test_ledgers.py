@@ -13,7 +13,12 @@ from scipy.stats import kstest
 from p2pfrl.core.errors import RecordError
 from p2pfrl.deploy import ledgers
 from p2pfrl.deploy.ledgers import from_system, open_ledgers, path_of, read_charges, resumed
+from p2pfrl.deploy.process import Place, deploy
 from p2pfrl.exchange.privacy.ledger import Charge
+from p2pfrl.laws.runs import text
+from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.mesh import Security, Timing
+from p2pfrl.scenario import hash8, loads
 
 MOST, COST = 3.0, 0.5
 
@@ -157,6 +162,18 @@ def test_a_damaged_ledger_is_refused_with_the_line(tmp_path, damage):
     path.write_bytes(b"".join(damage(path.read_bytes().splitlines(keepends=True))))
     with pytest.raises(RecordError, match=r"agent-4\.jsonl:\d: not what a ledger wrote here"):
         open_ledgers(tmp_path, [4], silent)
+
+
+def test_a_damaged_ledger_is_refused_before_anybody_is_met(tmp_path):
+    privacy = {"kind": "clip_noise", "clip": 1.0}
+    scenario = loads(text(2, 3, exchange={"payload": "delta"}, mode="central", privacy=privacy))
+    Checkpoints(tmp_path / "checkpoints", hash8(scenario)).incarnation()
+    path = path_of(tmp_path, 0)
+    path.parent.mkdir()
+    path.write_text("{}\n")
+    place = Place((0,), lead=True, rendezvous=("127.0.0.1", 0))
+    with pytest.raises(RecordError, match=r"agent-0.jsonl:1: .*from a backup"):
+        deploy(scenario, place, tmp_path, security=Security(), timing=Timing(start=0.05))
 
 
 def test_a_line_that_was_never_granted_is_cut_off(tmp_path):

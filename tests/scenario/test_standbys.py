@@ -67,3 +67,14 @@ def test_options_of_standbys_without_standbys_are_noted(capsys: pytest.CaptureFi
 
     scenario = loads(text(6, 3, mode="central", coordinator={"fallback": "wait"}))
     assert any("coordinator.fallback" in note for note in notes(scenario))
+
+
+def test_a_fault_names_the_agent_that_a_standby_lives_with() -> None:
+    fault = {"kind": "crash", "at": 1.0, "agents": ["standby0"]}
+
+    def scenario(standbys: object) -> str:
+        return text(6, 2, mode="central", coordinator={"standbys": standbys}, faults=[fault])
+
+    loads(scenario(2))
+    with pytest.raises(ScenarioError, match=r"standby0 lives with agent 5.*: name agent 5"):
+        loads(scenario([5, 2]))

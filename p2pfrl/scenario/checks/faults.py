@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from p2pfrl.core.errors import ScenarioError
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def rehearse(
-    faults: Sequence[Fault], agents: int, coordinators: Sequence[int]
+    faults: Sequence[Fault],
+    agents: int,
+    coordinators: Sequence[int],
+    hosted: Mapping[int, int] = MappingProxyType({}),
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield faults that cannot happen as (path of the key, reason).
 
@@ -23,7 +27,15 @@ def rehearse(
         faults: the timeline.
         agents: number of agents n.
         coordinators: ids of the coordinators.
+        hosted: standby -> the agent that it lives with.
     """
+    for index, fault in enumerate(faults):
+        for position, id in enumerate(getattr(fault, "agents", ())):
+            if id in hosted:
+                lives = (
+                    f"{name_of(id)} lives with agent {hosted[id]}, and dies and comes back with it"
+                )
+                yield ("faults", index, "agents", position), f"{lives}: name agent {hosted[id]}"
     if set(range(agents)) <= {agent for fault in faults for agent in fault.newcomers()}:
         yield ("faults",), "all agents join later, so no agent is present at the start"
     for index, key, reason in _played(faults, agents, coordinators).problems:

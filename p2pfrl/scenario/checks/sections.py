@@ -477,7 +477,7 @@ def _availability(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _faults(scenario: Scenario) -> Iterator[Problem]:
-    yield from rehearse(scenario.faults, scenario.agents, scenario.coordinators)
+    yield from rehearse(scenario.faults, scenario.agents, scenario.coordinators, scenario.hosted)
 
 
 CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
