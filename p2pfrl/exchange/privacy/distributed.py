@@ -17,7 +17,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.exchange.privacy.accountant import epsilon_of_concentrated, spent_of_concentrated
 from p2pfrl.exchange.privacy.base import OfRing
 from p2pfrl.exchange.privacy.discrete import discrete_gaussian
-from p2pfrl.exchange.privacy.gaussian import ClipNoise
+from p2pfrl.exchange.privacy.gaussian import SENSITIVITY, ClipNoise, granted
 from p2pfrl.exchange.privacy.ledger import Ledger
 from p2pfrl.exchange.secure.ring import FixedPoint, Ring
 
@@ -91,7 +91,8 @@ class DistributedNoise(ClipNoise):
         assert count is not None, "checked by `misfit`"
         most = _spent_of(self.target_epsilon, self.delta)
         sigma = exact.noise_multiplier * math.sqrt(exact.cost(0) * count / most)
-        return replace(exact, noise_multiplier=sigma)
+        own = SENSITIVITY[self.adjacency]
+        return replace(exact, noise_multiplier=granted(sigma, own, 1.0, count, most))
 
     @property
     @override

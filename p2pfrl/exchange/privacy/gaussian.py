@@ -18,7 +18,7 @@ from p2pfrl.exchange.privacy.accountant import epsilon_of_gaussian, moved, mu_of
 from p2pfrl.exchange.privacy.base import Privacy
 from p2pfrl.exchange.privacy.ledger import Ledger
 
-_SENSITIVITY = {"add_remove": 1.0, "replace": 2.0}
+SENSITIVITY = {"add_remove": 1.0, "replace": 2.0}
 """How far one agent moves a release, in units of the clipping norm."""
 
 
@@ -100,7 +100,7 @@ class Gaussian(Privacy):
             return self
         count = self.releases or releases
         assert count is not None, "checked by scenario/checks/privacy.py"
-        sensitivity = _SENSITIVITY[self.adjacency]
+        sensitivity = SENSITIVITY[self.adjacency]
         guarantee = self.target_epsilon, self.delta
         return replace(
             self,
@@ -130,7 +130,7 @@ class Gaussian(Privacy):
 
     def cost(self, release: int) -> float:
         """Return (sensitivity / sigma)^2 of a release."""
-        return _cost(_SENSITIVITY[self.adjacency], self.noise_multiplier, self.decay, release)
+        return _cost(SENSITIVITY[self.adjacency], self.noise_multiplier, self.decay, release)
 
     @property
     def share(self) -> float:
@@ -206,19 +206,25 @@ def _cost(sensitivity: float, first: float, decay: float, release: int) -> float
 
 @lru_cache(maxsize=256)
 def _noise(sensitivity: float, decay: float, releases: int, epsilon: float, delta: float) -> float:
-    """Return the least noise of the first release with which a ledger grants all of them.
+    """Return the least noise of the first release with which a ledger grants all of them."""
+    most = _spending(epsilon, delta)
+    total = math.sqrt(sum(decay ** (-2 * number) for number in range(releases)))
+    first = sensitivity * total / mu_of(epsilon, delta)
+    return granted(first, sensitivity, decay, releases, most)
+
+
+def granted(first: float, sensitivity: float, decay: float, releases: int, most: float) -> float:
+    """Return the noise from `first` on with which a ledger grants all releases.
 
     A ledger adds their costs one after the other, and rounds each sum.
     """
-    most = _spending(epsilon, delta)
 
-    def is_granted(first: float) -> bool:
+    def is_granted(noise: float) -> bool:
         own = range(releases) if decay < 1.0 else (0,)
-        costs = [_cost(sensitivity, first, decay, number) for number in own]
+        costs = [_cost(sensitivity, noise, decay, number) for number in own]
         return float(np.cumsum(costs if decay < 1.0 else np.full(releases, costs[0]))[-1]) <= most
 
-    total = math.sqrt(sum(decay ** (-2 * number) for number in range(releases)))
-    return moved(sensitivity * total / mu_of(epsilon, delta), is_granted, 1.0)
+    return moved(first, is_granted, 1.0)
 
 
 _spending = lru_cache(maxsize=256)(spending)
