@@ -74,11 +74,17 @@ def test_processes_over_tcp_end_with_the_parameters_of_the_simulator(tmp_path, p
 @pytest.mark.parametrize(
     "own",
     [
-        {"environment": {"id": "spectrum"}},
-        {"environment": {"id": "junction"}, "learner": {"kind": "ppo", "num_minibatches": 2}},
-        {"environment": {"id": "warehouse"}, "learner": {"kind": "dqn"}},
-        {"environment": {"id": "junction"}, "mode": "central"},
-        {"environment": {"id": "congestion"}, "mode": "independent"},
+        {"environment": {"id": "spectrum", "members": 2, "instances": 1}},
+        {
+            "environment": {"id": "junction", "members": 2, "instances": 1},
+            "learner": {"kind": "ppo", "num_minibatches": 2},
+        },
+        {
+            "environment": {"id": "warehouse", "members": 2, "instances": 1},
+            "learner": {"kind": "dqn"},
+        },
+        {"environment": {"id": "junction", "members": 2, "instances": 1}, "mode": "central"},
+        {"environment": {"id": "congestion", "members": 2, "instances": 1}, "mode": "independent"},
     ],
     ids=["spectrum", "junction", "warehouse", "coordinator", "congestion"],
 )
