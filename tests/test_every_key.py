@@ -476,7 +476,7 @@ HELPS: dict[str, list[Table]] = {
         f"environment:{id}.vary.goal_velocity": [{"environment": {"vary": {"goal_position": -0.5}}}]
         for id in ("mountain_car", "mountain_car_continuous")
     },
-    "environment:matrix_game.opponents": [FULL],
+    "environment:matrix_game.opponents": [{**FULL, "mixing": {"kind": "by_role"}}],
     "environment:junction.opponents": [FULL],
     "environment:garnet.opposed": [{"environment": {"kinds": 2}}],
     "learner:npg.damping": [{"learner": {"exact": False}}],

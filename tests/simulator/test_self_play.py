@@ -158,6 +158,13 @@ def test_an_update_under_way_keeps_what_it_knew_and_the_next_one_heard_more(trai
         ({"learner": {"kind": "dqn", "learn_start": 2, "batch_size": 2}}, "learns while it acts"),
         ({"learner": {"normalize_observations": True}}, "statistics = 'averaged'"),
         ({"exchange": {"shared": ["critic"]}}, "by the part 'actor', which does not travel"),
+        (
+            {
+                "environment": {"id": "matrix_game", "opponents": "last_known"},
+                "mixing": {"kind": "metropolis"},
+            },
+            "let those of one role mix: mixing kind = 'by_role', roles = 2, on topology",
+        ),
         ({"mixing": {"kind": "push_sum", "roles": None}}, "something else than parameters"),
         (
             {"environment": {"id": "CartPole-v1", "members": None, "opponents": "last_known"}},

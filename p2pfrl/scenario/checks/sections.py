@@ -196,7 +196,12 @@ def _roles(scenario: Scenario, k: int) -> Iterator[Problem]:
         what = f"agents {met[0]} and {met[1]} have different roles and would average their policies"
     else:
         what = f"mode {scenario.mode} would average the policies of all roles"
-    fix = f"let those of one role mix: topology kind = 'islands', count = {k}, agents = 'alternate'"
+    how = f"topology kind = 'islands', count = {k}, agents = 'alternate'"
+    if any(
+        section is not None and section.is_self_play for section in sections
+    ):  # all have to hear
+        how = f"mixing kind = 'by_role', roles = {k}, on topology kind = 'complete'"
+    fix = f"let those of one role mix: {how}"
     at = ("topology",) if mode.mixes else ("mode",)
     yield at, f"{what}, but {why}; {fix}{'' if mode.mixes else ', in mode gossip'}"
 
