@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 import p2pfrl
-from p2pfrl.consensus.schedules.synchronous import Gossip
+from p2pfrl.consensus.schedules.gossip import Gossip
 from p2pfrl.core.errors import DeadlockError
 from p2pfrl.core.types import Expired, PeerLost
 from p2pfrl.results.record import Record
