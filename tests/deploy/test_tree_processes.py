@@ -117,7 +117,7 @@ def test_the_journals_of_all_edges_are_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("dead", "ends", "last"),
+    ("dead", "ends"),
     [
         (
             (-4, 5),
@@ -126,7 +126,6 @@ def test_the_journals_of_all_edges_are_asked_for(tmp_path: Path) -> None:
                 (-3, -2, 0, 1, 4): ("wall_time", 0),
                 (-1,): ("wall_time", 0),
             },
-            12.0,
         ),
         (
             (-1,),
@@ -135,21 +134,19 @@ def test_the_journals_of_all_edges_are_asked_for(tmp_path: Path) -> None:
                 (-3, -2, 0, 1, 4): ("coordinator_gone", 2),
                 (2, 3): ("coordinator_gone", 0),
             },
-            10.0,
         ),
     ],
     ids=["an edge", "the cloud"],
 )
 def test_whoever_is_killed_is_missed_for_ten_deadlines_and_then_those_who_need_it_end(
-    tmp_path: Path, dead: tuple[int, ...], ends: dict[tuple[int, ...], tuple[str, int]], last: float
+    tmp_path: Path, dead: tuple[int, ...], ends: dict[tuple[int, ...], tuple[str, int]]
 ) -> None:
-    """Check why the other processes end, and when.
+    """Check why the other processes end, and that ten deadlines went by.
 
-    `ends` has their reasons and the deadlines that expired there, `last` the second by which all
-    have ended.
+    `ends` has their reasons and the deadlines that expired there.
     """
     scenario = tree(
-        3, 10**6, schedule={"deadline": "0.3s"}, stop={"virtual_time": "6s"}, coordinator={}
+        3, 10**6, schedule={"deadline": "0.3s"}, stop={"virtual_time": "20s"}, coordinator={}
     )
     fleet = Fleet(dict(zip(_free(4), [(-1,), (-4, 5), (-3, -2, 0, 1, 4), (2, 3)], strict=True)))
     homes = {group: tmp_path / str(group) for group in fleet.processes.values()}
@@ -178,7 +175,7 @@ def test_whoever_is_killed_is_missed_for_ten_deadlines_and_then_those_who_need_i
     for group, (reason, expired) in ends.items():
         summary = json.loads((homes[group] / "peer.json").read_text())
         assert (summary["stopped_by"], summary["deadlines_expired"]) == (reason, expired), group
-        assert 3.0 < summary["run_seconds"] < last + 5.0
+        assert summary["run_seconds"] > 3.0
 
 
 def _free(count: int) -> list[tuple[str, int]]:
