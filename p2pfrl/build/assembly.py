@@ -40,7 +40,7 @@ from p2pfrl.exchange.attacks.base import View
 from p2pfrl.exchange.outbox import Hiding
 from p2pfrl.exchange.payloads.base import Payload
 from p2pfrl.exchange.privacy.base import Privacy
-from p2pfrl.exchange.privacy.ledger import Ledger, simulated, simulated_uniform
+from p2pfrl.exchange.privacy.ledger import Ledger, simulated, simulated_words
 from p2pfrl.exchange.scores import SCORES
 from p2pfrl.learning.model import Model
 from p2pfrl.learning.trainer import Trainer
@@ -222,7 +222,7 @@ class Assembly:
         """Return the ledgers of simulated agents or of a coordinator, of whoever adds noise."""
         seed = self.scenario.seed
         return {
-            id: Ledger(simulated(seed, id), uniform=simulated_uniform(seed, id))
+            id: Ledger(simulated(seed, id), words=simulated_words(seed, id))
             for id in self.accounted
         }
 

@@ -21,7 +21,8 @@ import numpy as np
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import called, name_of
-from p2pfrl.exchange.privacy.ledger import Charge, Ledger, in_unit
+from p2pfrl.exchange.privacy.discrete import Words, in_unit
+from p2pfrl.exchange.privacy.ledger import Charge, Ledger
 
 FOLDER = "ledgers"
 _KEYS = {"release": int, "round": int, "spent": float, "refused": bool}
@@ -30,16 +31,16 @@ _KEYS = {"release": int, "round": int, "spent": float, "refused": bool}
 def from_system(release: int, size: int) -> Vector:
     """Return standard normal numbers of the operating system's randomness, `(size,)`.
 
-    Box and Muller, 1958, of 53 bits each.
+    Box and Muller, 1958, of 52 bits each.
     """
-    u = uniform_from_system(release, 0, 2 * size).reshape(2, size)
+    u = in_unit(words_from_system(release, 0, 2 * size)).reshape(2, size)
     numbers: Vector = np.sqrt(-2.0 * np.log(u[0])) * np.cos(2.0 * np.pi * u[1])
     return numbers
 
 
-def uniform_from_system(release: int, part: int, size: int) -> Vector:
-    """Return numbers in (0, 1) of the operating system's randomness, `(size,)`."""
-    return in_unit(np.frombuffer(os.urandom(8 * size), dtype="<u8"))
+def words_from_system(release: int, part: int, size: int) -> Words:
+    """Return numbers of 64 bits of the operating system's randomness, `(size,)`."""
+    return np.frombuffer(os.urandom(8 * size), dtype="<u8")
 
 
 def path_of(home: Path, agent: int) -> Path:
@@ -106,7 +107,7 @@ def resumed(
 ) -> Ledger:
     """Return a ledger with these charges; its noise is of the operating system."""
     own = int.from_bytes(os.urandom(8), "little")
-    ledger = Ledger(from_system, keep, own, uniform_from_system)
+    ledger = Ledger(from_system, keep, own, words_from_system)
     granted = [charge for charge in charges if not charge.refused]
     ledger.releases = len(granted)
     ledger.spent = max((charge.spent for charge in granted), default=0.0)

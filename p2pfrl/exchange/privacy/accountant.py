@@ -42,6 +42,7 @@ _ROOM = 1.01
 _CLOSE, _SMALLEST = 1e-13, 1e-300
 _SMALL, _SHORT = 0.1, 4.0
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
+_FARTHEST, _TURNS = 700.0, 1000
 _ULP = float(np.finfo(np.float64).eps)
 
 
@@ -186,18 +187,42 @@ def releases_of_renyi(divergences: NDArray[np.float64], epsilon: float, delta: f
 def epsilon_of_concentrated(spent: float, delta: float) -> float:
     """Return a bound of epsilon for releases whose divergence at alpha is alpha spent / 2 in sum.
 
-    So it is for Gaussians and for discrete ones: sum of (sensitivity / sigma)^2 is `spent`.
+    So it is for Gaussians and for discrete ones: sum of (sensitivity / sigma)^2 is `spent`. The
+    bound of `epsilon_of_renyi` is least over all orders where log(1 / (alpha delta)) = spent / 2
+    (alpha - 1)^2.
 
     Canonne, Kamath, Steinke, NeurIPS 2020, arXiv 2004.00010.
     """
-    return epsilon_of_renyi(spent / 2.0 * np.asarray(ORDERS), delta)
+    rho, most = spent / 2.0, -math.log(delta)
+    if rho <= 0.0:
+        return 0.0
+    if rho == math.inf:
+        return math.inf
+    high = min(most, math.log1p(2.0 * math.sqrt(most) / math.sqrt(rho)))
+    order = _root(lambda x: rho * math.expm1(x) * math.expm1(x) + x - most, 0.0, high)
+    b = math.expm1(order)  # alpha - 1
+    return max(0.0, rho * (1.0 + b) + (most - order) / b - math.log1p(1.0 / b))
 
 
 def spent_of_concentrated(epsilon: float, delta: float) -> float:
-    """Return the most that may be spent so that `epsilon_of_concentrated` keeps to epsilon."""
-    alpha = np.asarray(ORDERS)
-    rest = epsilon - np.log1p(-1.0 / alpha) + (math.log(delta) + np.log(alpha)) / (alpha - 1.0)
-    return max(0.0, float((2.0 * rest / alpha).max()))
+    """Return the most that may be spent so that `epsilon_of_concentrated` keeps to epsilon.
+
+    With x = log alpha the bound's least value is (log(1 / delta) - x) (2 alpha - 1) / (alpha - 1)^2
+    - log(alpha / (alpha - 1)), and falls with alpha. Rounding makes it too small, not too large.
+    """
+    most = -math.log(delta)
+
+    def excess(order: float) -> float:
+        b = math.expm1(min(order, _FARTHEST))
+        return (most - order) * (2.0 + 1.0 / b) / b - math.log1p(1.0 / b) - epsilon
+
+    low = most
+    while excess(low) < 0.0:
+        low /= 2.0
+    order = _root(excess, low, most)
+    b = math.expm1(min(order, _FARTHEST))
+    found = 2.0 * (most - order) / b / b
+    return moved(found, lambda m: epsilon_of_concentrated(m, delta) <= epsilon, -1.0)
 
 
 def sigma_of_sampled(epsilon: float, delta: float, q: float, releases: int) -> float:
@@ -226,7 +251,7 @@ def _root(
 
     To `close`, and to a relative rounding.
     """
-    return float(optimize.brentq(value, low, high, xtol=close, rtol=4 * _ULP))
+    return float(optimize.brentq(value, low, high, xtol=close, rtol=4 * _ULP, maxiter=_TURNS))
 
 
 def moved(root: float, is_safe: Callable[[float], bool], sign: float) -> float:

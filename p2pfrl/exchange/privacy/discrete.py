@@ -10,40 +10,52 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Vector
 
-Uniform = Callable[[int, int], Vector]
-"""(part, size) -> that many independent numbers, uniform in (0, 1); every part has others."""
+Words = NDArray[np.uint64]
+"""Numbers of 64 random bits each."""
+Draw = Callable[[int, int], Words]
+"""(part, size) -> that many independent words; every part has others."""
 
 
-def discrete_gaussian(scale: float, size: int, uniform: Uniform) -> NDArray[np.int64]:
+def discrete_gaussian(scale: float, size: int, draw: Draw) -> NDArray[np.int64]:
     """Return independent whole numbers, `(size,)`, with P(z) proportional to e^(-z^2 / (2 s^2)).
 
-    Whole numbers of a discrete Laplace distribution, each accepted with a probability of
-    exp(-(|z| - s^2/t)^2 / (2 s^2)), t = floor(s) + 1. Canonne, Kamath, Steinke draw by exact coins;
-    here logarithms and probabilities are of double precision, and the numbers are whole all the
-    same.
+    With t = floor(s) + 1, |z| = u + t v, u uniform among 0 to t - 1 and v geometric of e^-1. It is
+    accepted with a probability of e^(-u / t) exp(-(|z| - s^2/t)^2 / (2 s^2)). u and signs are exact
+    whole numbers of random bits, at any scale. v and acceptance are decided by coins of 52 bits, in
+    place of exact ones: no |z| of 10 s or more comes.
 
     Canonne, Kamath, Steinke, The discrete Gaussian for differential privacy, NeurIPS 2020, arXiv
-    2004.00010, algorithm 3.
+    2004.00010, algorithms 2 and 3.
 
     Args:
-        scale: s, at least 1/2.
+        scale: s, from 1/2 to 2^59.
         size: how many.
-        uniform: the random numbers.
+        draw: the random bits.
     """
     found = np.zeros(size, np.int64)
     left, part = np.arange(size), 0
     t = math.floor(scale) + 1
+    last = np.uint64(2**64 - 1 - 2**64 % t)  # up to it every remainder comes equally often
     while len(left):
-        first, second, third = uniform(part, 3 * len(left)).reshape(3, -1)
-        magnitude = np.floor(-t * np.log(first))
-        is_negative = second < 0.5
-        chance = np.exp(-np.square(magnitude - scale**2 / t) / (2.0 * scale**2))
+        first, second, third = draw(part, 3 * len(left)).reshape(3, -1)
+        rest = (first % np.uint64(t)).astype(np.int64)
+        times = np.floor(-np.log(in_unit(second)))
+        magnitude = rest + t * times
+        exponent = rest / t + np.square(magnitude - scale**2 / t) / (2.0 * scale**2)
+        is_negative = third % np.uint64(2) == 1
         # Zero comes with both signs, and one of them is refused.
-        taken = (third < chance) & ~(is_negative & (magnitude == 0.0))
-        signed = np.where(is_negative, -magnitude, magnitude)
-        found[left[taken]] = signed[taken].astype(np.int64)
+        taken = (first <= last) & (in_unit(third) < np.exp(-exponent))
+        taken &= ~(is_negative & (magnitude == 0.0))
+        whole = rest[taken] + t * times[taken].astype(np.int64)
+        found[left[taken]] = np.where(is_negative[taken], -whole, whole)
         left, part = left[~taken], part + 1
     return found
+
+
+def in_unit(words: Words) -> Vector:
+    """Return numbers in (0, 1) of the 52 highest bits of each word."""
+    numbers: Vector = ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    return numbers
 
 
 def excess_of_sum(scale: float, count: int) -> float:

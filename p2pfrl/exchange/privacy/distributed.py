@@ -87,12 +87,17 @@ class DistributedNoise(ClipNoise):
         """Return the rule with sigma and budget instead of `target_epsilon`."""
         if not self.discrete or self.target_epsilon is None:
             return super().planned(releases)
-        exact, count = super().planned(releases), self.releases or releases
+        count, own = self.releases or releases, SENSITIVITY[self.adjacency]
         assert count is not None, "checked by `misfit`"
         most = _spent_of(self.target_epsilon, self.delta)
-        sigma = exact.noise_multiplier * math.sqrt(exact.cost(0) * count / most)
-        own = SENSITIVITY[self.adjacency]
-        return replace(exact, noise_multiplier=granted(sigma, own, 1.0, count, most))
+        sigma = own * math.sqrt(count / most) if most > 0.0 else math.inf
+        return replace(
+            self,
+            noise_multiplier=granted(sigma, own, 1.0, count, most),
+            target_epsilon=None,
+            releases=None,
+            budget=self.target_epsilon,
+        )
 
     @property
     @override
@@ -107,7 +112,8 @@ class DistributedNoise(ClipNoise):
         """Return the exact epsilon of Gaussians; of discrete ones the bound by divergences."""
         if not self.discrete or spent <= 0.0:
             return super().epsilon(spent)
-        return _epsilon_of(spent, self.delta)
+        found = _epsilon_of(spent, self.delta)
+        return found if self.budget is None or spent > self.most else min(found, self.budget)
 
     @override
     def protect(self, change: Vector, ledger: Ledger, round: int) -> Vector | None:
@@ -130,7 +136,7 @@ class DistributedNoise(ClipNoise):
         """Return the elements of a vector of norm C at most, with an agent's part of the noise."""
         values = np.clip(self.clipped(vector) * _WITHIN, -ring.clip, ring.clip)
         whole = np.trunc(values * 2.0**ring.bits).astype(np.int64)
-        noise = discrete_gaussian(self.scale(ring), len(vector), ledger.uniform)
+        noise = discrete_gaussian(self.scale(ring), len(vector), ledger.words)
         released: Ring = (whole + noise).view(np.uint64)
         return released
 

@@ -83,13 +83,19 @@ class Gaussian(Privacy):
 
     @override
     def misfit(self, releases: int | None) -> tuple[str, str] | None:
-        """Return what is missing for a noise, or a decay that ends in no noise at all."""
+        """Return what a noise lacks, a decay that ends in none, or a budget of no release."""
         count = self.releases or releases
         if self.target_epsilon is not None and count is None:
             return "releases", "set it, or stop.rounds: sigma for target_epsilon follows from it"
         if (count or 0) * -math.log(self.decay) > _MOST_DECAY:
             return "decay", (
                 f"after {count} releases the noise would be {self.decay:g}^{count} of the first; use one nearer to 1"
+            )
+        if self.budget is not None and self.cost(0) > self.most:
+            first = self.epsilon(self.cost(0))
+            return "budget", (
+                f"one release costs epsilon {first:.4g}, and {self.budget:g} is all that may be spent: nobody would "
+                "ever send; raise budget or noise_multiplier"
             )
         return None
 

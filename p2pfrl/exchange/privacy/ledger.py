@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.state import State, Stateful
+from p2pfrl.exchange.privacy.discrete import Words
 
 
 class Charge(NamedTuple):
@@ -42,25 +42,19 @@ def simulated(seed: int, agent: int) -> Callable[[int, int], Vector]:
     return normal
 
 
-def simulated_uniform(seed: int, agent: int) -> Callable[[int, int, int], Vector]:
-    """Return the numbers in (0, 1) of a simulated agent, for noise of whole numbers."""
+def simulated_words(seed: int, agent: int) -> Callable[[int, int, int], Words]:
+    """Return the random bits of a simulated agent, for noise of whole numbers."""
 
-    def uniform(release: int, part: int, size: int) -> Vector:
+    def words(release: int, part: int, size: int) -> Words:
         rng = generator(seed, agent, Purpose.PRIVACY, release, part)
-        return in_unit(rng.integers(2**64, size=size, dtype=np.uint64))
+        return rng.integers(2**64, size=size, dtype=np.uint64)
 
-    return uniform
-
-
-def in_unit(bits: NDArray[np.uint64]) -> Vector:
-    """Return numbers in (0, 1) of 53 of the 64 random bits each."""
-    numbers: Vector = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    return numbers
+    return words
 
 
-def _none(release: int, part: int, size: int) -> Vector:
+def _none(release: int, part: int, size: int) -> Words:
     """Refuse to draw, in a ledger of noise that is not of whole numbers."""
-    raise AssertionError("this ledger has no uniform numbers")
+    raise AssertionError("this ledger has no random bits")
 
 
 class Ledger(Stateful):
@@ -81,19 +75,19 @@ class Ledger(Stateful):
             the same twice, unless in a simulation that is repeated.
         keep: called with every entry, which is durable when it returns.
         own: a number that nobody else knows, for secret choices; None in a simulation.
-        uniform: (number of the release, part, size) -> that many numbers, uniform in (0, 1), as
+        words: (number of the release, part, size) -> that many numbers of 64 random bits, as
             `normal`; for noise of whole numbers.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("releases", "spent", "refused")
-    __slots__ = ("_keep", "_normal", "_own", "_uniform", "refused", "releases", "spent")
+    __slots__ = ("_keep", "_normal", "_own", "_words", "refused", "releases", "spent")
 
     def __init__(
         self,
         normal: Callable[[int, int], Vector],
         keep: Callable[[Charge], None] = _nothing,
         own: int | None = None,
-        uniform: Callable[[int, int, int], Vector] = _none,
+        words: Callable[[int, int, int], Words] = _none,
     ) -> None:
         self.releases = 0
         self.spent = 0.0
@@ -101,7 +95,7 @@ class Ledger(Stateful):
         self._normal = normal
         self._keep = keep
         self._own = own
-        self._uniform = uniform
+        self._words = words
 
     @property
     def is_closed(self) -> bool:
@@ -144,6 +138,6 @@ class Ledger(Stateful):
         """Return the standard normal numbers of the release that was granted last, `(size,)`."""
         return self._normal(self.releases - 1, size)
 
-    def uniform(self, part: int, size: int) -> Vector:
-        """Return numbers in (0, 1) of the release that was granted last, `(size,)`, by part."""
-        return self._uniform(self.releases - 1, part, size)
+    def words(self, part: int, size: int) -> Words:
+        """Return 64 random bits each of the release that was granted last, `(size,)`, by part."""
+        return self._words(self.releases - 1, part, size)

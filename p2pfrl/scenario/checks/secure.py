@@ -41,6 +41,12 @@ def parts(scenario: Scenario) -> Iterator[Problem]:
         yield ("secure", "minimum"), f"{reason}: set minimum = {needed}, or lower privacy.parts"
     if getattr(scenario.privacy, "discrete", False):
         yield from _grid(scenario, cast("DistributedNoise", scenario.privacy))
+        if getattr(scenario.compressor, "unbiased", False):
+            reason = (
+                "with discrete = true vectors are clipped as they enter the sum, after they were multiplied, and "
+                "E Q(x) = x would not hold: leave it out, and raise the server optimizer's lr instead"
+            )
+            yield ("compressor", "unbiased"), reason
     if kind_of("compressors", scenario.compressor) == "error_feedback":
         reason = (
             "an agent that was away would send what it kept of several rounds, and the others add noise for one; use "
