@@ -127,7 +127,8 @@ class PhasedCoordinator(Coordinator):
 
     A round in which too few go on is given up: nothing is mixed, and the next round begins. So is
     the round in which the coordinator is started again. Who comes back in the middle of a round
-    waits for the next one.
+    waits for the next one. Who skips before the phase of updates, because it has none, is out of
+    the round, also where it answered the phase.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (*Coordinator.STATE, "_phase", "_first", "_updates")
@@ -150,6 +151,10 @@ class PhasedCoordinator(Coordinator):
     @property
     def _kind(self) -> str:
         return self._phases.kinds[self._phase]
+
+    @property
+    def _later(self) -> tuple[str, ...]:
+        return self._phases.kinds[self._phase + 1 :]
 
     @override
     def waits_for(self) -> str:
@@ -198,6 +203,8 @@ class PhasedCoordinator(Coordinator):
             self._absent.pop(message.sender, None)
             self.messages_late += not event.again
             return ()
+        if message.kind == SKIP and message.round == self.round and UPDATE in self._later:
+            self._box.pop(message.sender, None)  # no update follows, whatever it answered here
         return super()._received(event, now)
 
     @override
