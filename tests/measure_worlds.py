@@ -102,8 +102,14 @@ AS_THEY_ARE = (
     "glucose_ring",
     "maintenance_ring",
     "portfolio_ring",
+    "signal_grid_torus",
+    "warehouse_torus",
 )
 """Scenarios whose numbers are on the page, too, and in their own comments."""
+REGIONS = "fleet_regions"
+"""A scenario whose numbers are on the page by region."""
+DRIVERS = {"learned": "own", "keep_lane": "keep_lane", "change_lanes": "change_lanes"}
+"""Column of the table of regions -> who drives, as a column of agents.csv."""
 
 
 def numbers(record: p2pfrl.Record) -> dict[str, float]:
@@ -161,6 +167,31 @@ def as_it_is(scenario: str, seed: int, **more: object) -> dict[str, float]:
     return numbers(p2pfrl.run(p2pfrl.load(f"{scenario}.toml", overrides={"seed": seed, **more})))
 
 
+def regions(seed: int, **more: object) -> dict[str, dict[str, float]]:
+    """Return the mean return of the cars of each region, by driver."""
+    record = p2pfrl.run(p2pfrl.load(f"{REGIONS}.toml", overrides={"seed": seed, **more}))
+    found: dict[str, dict[str, float]] = {}
+    for place, region in enumerate(("city", "motorway", "mountains", "winter")):
+        found[region] = {
+            driver: float(np.nanmean(record.agents[f"evaluation_{name}"].reshape(-1, 4)[:, place]))
+            for driver, name in DRIVERS.items()
+        }
+    return found
+
+
+def regions_table(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the table of regions."""
+    runs = found.get(REGIONS, {}).get("regions", ())
+    yield f"| region | {' | '.join(DRIVERS)} |"
+    yield "|---|---|---|---|"
+    for region in runs[0] if runs else ():
+        cells = [
+            shown([run[region][driver] for run in runs], WORLDS[REGIONS].digits)
+            for driver in DRIVERS
+        ]
+        yield f"| {region} | {' | '.join(cells)} |"
+
+
 def alike_table(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of the table of scenarios as they are: learned, baselines, optimum."""
     yield "| scenario | seeds | learned | baselines | optimum |"
@@ -182,12 +213,16 @@ def cells(world: str) -> list[Cell]:
     found = [Cell((mode,), SEEDS, partial(measure, world, mode)) for mode in MODES]
     if world in AS_THEY_ARE:
         found.append(Cell((ALIKE,), SEEDS, partial(as_it_is, world)))
+    if world == REGIONS:
+        found.append(Cell(("regions",), SEEDS, regions))
     return found
 
 
 def all_tables(found: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of both tables."""
+    """Yield the lines of all tables."""
     yield from alike_table(found)
+    yield ""
+    yield from regions_table(found)
     yield ""
     yield from table(found, names)
 

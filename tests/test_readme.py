@@ -87,7 +87,7 @@ def run(command, directory, port):
         if command.words[0] in SHORTENED
         else []
     )
-    fewer = {"0-2": "0", "4": "2"}
+    fewer = {"0-2": "0", "1-10": "1", "4": "2"}
     words = [fewer.get(word, word) for word in command.words]
     if command.host:
         words = [

@@ -14,14 +14,18 @@ import numpy as np
 import pytest
 from measure_worlds import (
     AS_THEY_ARE,
+    DRIVERS,
     FILE,
     MODES,
+    REGIONS,
     ROOT,
     SEEDS,
     WORLDS,
     alike_table,
     as_it_is,
     measure,
+    regions,
+    regions_table,
     shown,
     table,
 )
@@ -38,7 +42,7 @@ ROWS = {
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-@pytest.mark.parametrize("world", AS_THEY_ARE)
+@pytest.mark.parametrize("world", ROWS)
 def test_a_row_of_the_page_is_what_the_scenario_says(world: str) -> None:
     text = (ROOT / "scenarios" / f"{world}.toml").read_text(encoding="utf-8")
     comment = " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))
@@ -67,7 +71,12 @@ def test_a_row_rests_on_the_seeds_that_all_modes_have() -> None:
 def test_the_table_of_the_page_is_that_of_the_measured_file() -> None:
     found = json.loads(FILE.read_text(encoding="utf-8"))["worlds"]
     assert found
-    assert all(line in PAGE for line in (*table(found), *alike_table(found)))
+    tables = (*table(found), *alike_table(found), *regions_table(found))
+    alike = [world for world in AS_THEY_ARE if "alike" in found[world]]
+    assert list(ROWS) == alike
+    assert len(alike) >= 5
+    assert len(tables) == 2 + 2 * len(WORLDS) + 2 + len(alike) + 2 + 4
+    assert all(line in PAGE for line in tables)
     counts = [{len(rows[mode]) for mode in MODES} for rows in found.values()]
     assert all(len(own) == 1 and min(own) == len(SEEDS) for own in counts)
 
@@ -176,6 +185,46 @@ def test_worlds_have_the_same_parameters_with_the_kernels_of_another_processor()
     ]
     assert seen[0].splitlines() == seen[1].splitlines()
     assert len(seen[0].splitlines()) == len(names)
+
+
+def test_what_the_page_says_of_regions_is_in_the_file() -> None:
+    runs = json.loads(FILE.read_text(encoding="utf-8"))["worlds"][REGIONS]["regions"]
+    worst = [min(run, key=lambda region: run[region]["learned"]) for run in runs]
+    assert (len(runs), worst.count("city")) == (10, 9)
+    above = {
+        driver: [
+            region for run in runs for region, own in run.items() if own["learned"] >= own[driver]
+        ]
+        for driver in ("keep_lane", "change_lanes")
+    }
+    assert sorted(above["keep_lane"]) == ["motorway", "motorway", "winter", "winter"]
+    assert above["change_lanes"] == []
+    for run in runs:
+        means = {who: sum(own[who] for own in run.values()) / 4 for who in DRIVERS}
+        assert means["learned"] < min(means["keep_lane"], means["change_lanes"])
+
+
+def test_the_regions_of_a_run_can_be_measured() -> None:
+    few = {"stop.rounds": 1, "evaluation.episodes": 1, "agents": 4}
+    found = {REGIONS: {"regions": [regions(1, **few)]}}
+    assert [row.split(" | ")[0] for row in regions_table(found)][2:] == [
+        "| city",
+        "| motorway",
+        "| mountains",
+        "| winter",
+    ]
+
+
+@pytest.mark.parametrize("world", ["signal_grid_torus", "warehouse_torus"])
+def test_a_comment_states_the_returns_of_unlike_members(world: str) -> None:
+    runs = json.loads(FILE.read_text(encoding="utf-8"))["worlds"][world]["gossip"]
+    text = (ROOT / "scenarios" / f"{world}.toml").read_text(encoding="utf-8")
+    comment = " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))
+    digits = WORLDS[world].digits
+    assert len(runs) == len(SEEDS) == 10
+    assert "over ten seeds" in comment
+    for name in runs[0].keys() - {"worst"}:
+        assert shown([run[name] for run in runs], digits) in comment, name
 
 
 def test_the_announced_bolus_is_better_than_ppo_on_nine_of_ten_seeds() -> None:
