@@ -108,6 +108,10 @@ AS_THEY_ARE = (
 """Scenarios whose numbers are on the page, too, and in their own comments."""
 REGIONS = "fleet_regions"
 """A scenario whose numbers are on the page by region."""
+BAND = "spectrum_torus"
+"""A scenario whose rates are on the page by what a link is paid for."""
+PAID = {"externality": "learned, charged for what it takes", "own": "learned, own rate"}
+"""`environment.share` -> row of the table of rates."""
 DRIVERS = {"learned": "own", "keep_lane": "keep_lane", "change_lanes": "change_lanes"}
 """Column of the table of regions -> who drives, as a column of agents.csv."""
 
@@ -179,6 +183,27 @@ def regions(seed: int, **more: object) -> dict[str, dict[str, float]]:
     return found
 
 
+def rates(share: str, seed: int, **more: object) -> dict[str, float]:
+    """Return the rate per link of the last evaluation, in bit/s/Hz, and that of the baselines."""
+    settings = {"environment.share": share, "seed": seed, **more}
+    found = p2pfrl.run(p2pfrl.load(f"{BAND}.toml", overrides=settings)).summary["evaluation"]
+    return {name: float(measures["rate"]) for name, measures in found["measures"].items()}
+
+
+def rates_table(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the table of rates: who learns, and the baselines on the same episodes."""
+    cells = {share: found.get(BAND, {}).get(f"share={share}", ()) for share in PAID}
+    yield "| links | seeds | rate per link, bit/s/Hz |"
+    yield "|---|---|---|"
+    for share, runs in cells.items():
+        if runs:
+            name = f"{PAID[share]} (`share={share}`)"
+            yield f"| {name} | {len(runs)} | {shown([run['own'] for run in runs], '.2f')} |"
+    for name in ("wmmse", "full_power"):
+        if runs := cells["externality"]:
+            yield f"| `{name}` | {len(runs)} | {shown([run[name] for run in runs], '.2f')} |"
+
+
 def regions_table(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of the table of regions."""
     runs = found.get(REGIONS, {}).get("regions", ())
@@ -213,6 +238,8 @@ def cells(world: str) -> list[Cell]:
     found = [Cell((mode,), SEEDS, partial(measure, world, mode)) for mode in MODES]
     if world in AS_THEY_ARE:
         found.append(Cell((ALIKE,), SEEDS, partial(as_it_is, world)))
+    if world == BAND:
+        found.extend(Cell((f"share={share}",), SEEDS, partial(rates, share)) for share in PAID)
     if world == REGIONS:
         found.append(Cell(("regions",), SEEDS, regions))
     return found
@@ -223,6 +250,8 @@ def all_tables(found: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     yield from alike_table(found)
     yield ""
     yield from regions_table(found)
+    yield ""
+    yield from rates_table(found)
     yield ""
     yield from table(found, names)
 

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from measure_worlds import (
     AS_THEY_ARE,
+    BAND,
     DRIVERS,
     FILE,
     MODES,
+    PAID,
     REGIONS,
     ROOT,
     SEEDS,
@@ -24,6 +26,8 @@ from measure_worlds import (
     alike_table,
     as_it_is,
     measure,
+    rates,
+    rates_table,
     regions,
     regions_table,
     shown,
@@ -71,11 +75,11 @@ def test_a_row_rests_on_the_seeds_that_all_modes_have() -> None:
 def test_the_table_of_the_page_is_that_of_the_measured_file() -> None:
     found = json.loads(FILE.read_text(encoding="utf-8"))["worlds"]
     assert found
-    tables = (*table(found), *alike_table(found), *regions_table(found))
+    tables = (*table(found), *alike_table(found), *regions_table(found), *rates_table(found))
     alike = [world for world in AS_THEY_ARE if "alike" in found[world]]
     assert list(ROWS) == alike
     assert len(alike) >= 5
-    assert len(tables) == 2 + 2 * len(WORLDS) + 2 + len(alike) + 2 + 4
+    assert len(tables) == 2 + 2 * len(WORLDS) + 2 + len(alike) + 2 + 4 + 2 + 4
     assert all(line in PAGE for line in tables)
     counts = [{len(rows[mode]) for mode in MODES} for rows in found.values()]
     assert all(len(own) == 1 and min(own) == len(SEEDS) for own in counts)
@@ -225,6 +229,27 @@ def test_a_comment_states_the_returns_of_unlike_members(world: str) -> None:
     assert "over ten seeds" in comment
     for name in runs[0].keys() - {"worst"}:
         assert shown([run[name] for run in runs], digits) in comment, name
+
+
+def test_links_paid_for_their_own_rate_end_at_full_power_and_others_do_not() -> None:
+    rows = json.loads(FILE.read_text(encoding="utf-8"))["worlds"][BAND]
+    text = (ROOT / "scenarios" / f"{BAND}.toml").read_text(encoding="utf-8")
+    comment = " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))
+    selfish, charged = rows["share=own"], rows["share=externality"]
+    assert (len(charged), len(selfish)) == (10, 3)
+    assert all(run["own"] == run["full_power"] for run in selfish)
+    assert f"at full power, on each of {WORDS[len(selfish)]} seeds" in comment
+    assert all(run["full_power"] < run["own"] < run["wmmse"] for run in charged)
+    for name in charged[0]:
+        assert shown([run[name] for run in charged], ".2f") in comment
+
+
+@pytest.mark.parametrize("share", PAID)
+def test_the_rates_of_a_run_can_be_measured(share: str) -> None:
+    few = {"stop.rounds": 1, "evaluation.episodes": 1, "learner.steps": 5}
+    found = rates(share, 1, **few)
+    assert list(found) == ["own", "full_power", "wmmse"]
+    assert len(list(rates_table({BAND: {f"share={share}": [found]}}))) >= 3
 
 
 def test_the_announced_bolus_is_better_than_ppo_on_nine_of_ten_seeds() -> None:
