@@ -8,7 +8,8 @@ wrote all hashes behind it anew. To find that, too, compare the last hash, which
 writes into `peer.json` at its end, with one that was kept elsewhere. The log is evidence of
 what this process noted, not of what others did. It has no numbers of any payload.
 
-An incomplete last line is of a process that was killed, and the next start cuts it off.
+An incomplete last line is of a process that was killed, and the next start cuts it off. The start
+refuses a log that is damaged, or that is not the one whose end `peer.json` has.
 
 An entry is on disk (fsync) before the process goes on, but that of a release, which is in the
 ledger on disk already (ledgers.py) and reaches the disk with the next other entry.
@@ -39,6 +40,8 @@ _RELEASE = "release"
 _FIRST = "0" * 32
 _PEER, _MOST_SUMMARY = "peer.json", 2**26
 _KEYS = ("number", "time", "what", "previous", "hash")
+_PRINTED = frozenset(range(0x20, 0x7F))
+"""Bytes of which lines are made: what is written is JSON in ASCII."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,19 @@ def read_chain(path: Path, at: int | None = None) -> Chain:
         chain, size = (chain[0] + 1, entry["hash"]), size + len(line)
         ended = str(entry.get("why", "")) if entry["what"] == "end" else ""
         then = entry["hash"] if chain[0] == at else then
+    if not _is_beginning(content[end:], chain[0]):
+        return Chain(*chain, size, "neither an entry nor the beginning of one", then=then)
     return Chain(*chain, size, is_cut=end < len(content), ended=ended, then=then)
+
+
+def _is_beginning(content: bytes, number: int) -> bool:
+    """Return whether a kill may have left this of the line of an entry.
+
+    A machine that fails may leave zeros in the place of bytes that did not reach its disk.
+    """
+    written = content.rstrip(b"\0")
+    head = f'{{"number":{number},"time":'.encode()
+    return written[: len(head)] == head[: len(written)] and _PRINTED.issuperset(written)
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
@@ -131,12 +146,13 @@ class Audit:
         chain: what it holds.
 
     Args:
-        path: the file. What is there already is checked, and goes on.
+        path: the file. What is there already is checked, also against the end that `peer.json`
+            beside it has, and goes on.
         say: is told if entries cannot be written, once.
         now: seconds since 1970.
 
     Raises:
-        RecordError: it is damaged.
+        RecordError: it is damaged, or lacks entries that it had when the process ended.
     """
 
     def __init__(
@@ -147,11 +163,11 @@ class Audit:
     ) -> None:
         self._path, self._say, self._now = path, say, now
         self._missing = 0
-        self.chain = read_chain(path) if path.exists() else Chain(0, _FIRST, 0)
-        if self.chain.problem:
+        self.chain, problem = _examined(path, Chain(0, _FIRST, 0))
+        if problem:
             raise RecordError(
-                f"{path}:{self.chain.entries + 1}: {self.chain.problem}; keep the file as evidence, and move it away "
-                "to begin another log"
+                f"{path}:{self.chain.entries + 1}: {problem}; keep it and {_PEER} beside it as evidence, and move both "
+                "away to begin another log"
             )
         if self.chain.is_cut:
             os.truncate(path, self.chain.size)
@@ -219,9 +235,7 @@ def verdicts(run: Path) -> list[dict[str, Any]]:
 
 
 def _verdict(path: Path) -> dict[str, Any]:
-    known, damage = _noted(path.parent / _PEER)
-    chain = read_chain(path, known[0])
-    problem = chain.problem or damage or _cut(chain, *known)
+    chain, problem = _examined(path)
     return {
         "file": str(path),
         "entries": chain.entries,
@@ -230,6 +244,19 @@ def _verdict(path: Path) -> dict[str, Any]:
         "entry": chain.entries + 1 if problem else None,
         "problem": problem,
     }
+
+
+def _examined(path: Path, missing: Chain | None = None) -> tuple[Chain, str]:
+    """Return what a log holds, and what is wrong with it or with its end; "" if nothing is.
+
+    Args:
+        path: the log.
+        missing: what one holds that is not there; None where that is an error.
+    """
+    known, damage = _noted(path.parent / _PEER)
+    is_new = missing is not None and not os.path.lexists(path)
+    chain = missing if missing is not None and is_new else read_chain(path, known[0])
+    return chain, chain.problem or damage or _cut(chain, *known)
 
 
 def _noted(path: Path) -> tuple[tuple[int, str], str]:

@@ -236,6 +236,7 @@ async def _deploy(
     for id in place.agents:
         if id in assembly.accounted:
             read_charges(path_of(out, id))  # one that is damaged is refused before anybody is met
+    audit = Audit(out / AUDIT, log.say)  # as a damaged one is
     refuse_split_worlds(place.agents, scenario.members)
     if place.agents:
         refuse_split_hosts(place.agents, scenario.hosted)
@@ -265,7 +266,6 @@ async def _deploy(
             met.live(ids)
         trainer = assembly.trainer([agent for agent in ids if agent >= 0])
         writes = _writes(scenario, log)
-        audit = Audit(out / AUDIT, log.say)
         log.kept = audit.note
         audit.add("begin", scenario=hash8(scenario), agents=names_of(ids), incarnation=incarnation)
         accounted = [id for id in ids if id in assembly.accounted]

@@ -20,6 +20,12 @@ from p2pfrl.scenario import loads
 Lines = list[str]
 
 
+def rewritten(folder: Path, count: int) -> None:
+    """Put the log of other events into the place of a log."""
+    (folder / "other").mkdir()
+    written(folder / "other", count).replace(folder / AUDIT)
+
+
 def written(folder: Path, count: int = 6) -> Path:
     audit = Audit(folder / AUDIT, now=lambda: 5.0)
     audit.add("begin", agents=(0, 1))
@@ -84,7 +90,7 @@ def test_the_first_bad_entry_is_named(
     said = capsys.readouterr().out
     assert f"{path}:{bad}: " in said
     assert reason in said
-    with pytest.raises(RecordError, match="keep the file as evidence"):
+    with pytest.raises(RecordError, match="move both away to begin another log"):
         Audit(path)
 
 
@@ -114,6 +120,67 @@ def test_entries_taken_off_the_end_are_found_by_the_hash_in_the_summary(
     assert f"{path}:6: expected 6 entries" in capsys.readouterr().out
 
 
+def without_its_end(path: Path) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2]))
+
+
+SHORTENED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "shortened": (without_its_end, "expected 6 entries, as peer.json says, got 4"),
+    "removed": (Path.unlink, "expected 6 entries, as peer.json says, got 0"),
+    "replaced": (lambda path: rewritten(path.parent, 7), "of entry 6, as peer.json says, got "),
+    "other bytes without a line": (
+        lambda path: path.write_bytes(b"\x8f" * 300),
+        "neither an entry",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHORTENED)
+def test_a_process_does_not_begin_on_a_log_that_lost_its_end_while_it_was_down(
+    name: str, tmp_path: Path
+) -> None:
+    tamper, reason = SHORTENED[name]
+    path = written(tmp_path)
+    chain = read_chain(path)
+    summary = {"audit": {"entries": chain.entries, "hash": chain.last}}
+    (tmp_path / "peer.json").write_text(json.dumps(summary), encoding="utf-8")
+    Audit(path)  # whole, it goes on
+    tamper(path)
+    left = path.read_bytes() if path.exists() else None
+    with pytest.raises(RecordError, match=f"{reason}.*move both away to begin another log"):
+        Audit(path)
+    assert (path.read_bytes() if path.exists() else None) == left
+    path.unlink(missing_ok=True)
+    (tmp_path / "peer.json").unlink()
+    assert Audit(path).chain.entries == 0
+
+
+@pytest.mark.parametrize(
+    ("tail", "is_torn"),
+    [
+        (b'{"num', True),
+        (b'{"number":6,"time":5.0,"wh', True),
+        (b'{"number":6,"ti\0\0\0\0', True),
+        (b"\0" * 9, True),
+        (b'{"number":5,"time":5.0', False),
+        (b'{"number":6,"time":5.0\x8f', False),
+        (b"hello", False),
+    ],
+)
+def test_only_what_a_kill_may_leave_of_a_line_is_cut_off(
+    tail: bytes, is_torn: bool, tmp_path: Path
+) -> None:
+    path = written(tmp_path)
+    path.write_bytes(path.read_bytes() + tail)
+    assert bool(verdicts(tmp_path)[0]["problem"]) != is_torn
+    if is_torn:
+        assert Audit(path).chain.entries == 6
+    else:
+        with pytest.raises(RecordError, match=r"audit\.jsonl:7: neither an entry"):
+            Audit(path)
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "null", "{", "{}", '{"audit": 1}', '{"audit": {"entries": "6", "hash": ""}}'],
@@ -133,8 +200,7 @@ def test_a_log_that_was_written_anew_before_its_process_went_on_is_found(tmp_pat
     (tmp_path / "peer.json").write_text(json.dumps(summary), encoding="utf-8")
     Audit(tmp_path / AUDIT).add("begin")  # started again, and killed
     assert [one["problem"] for one in verdicts(tmp_path)] == [""]
-    (tmp_path / AUDIT).unlink()
-    written(tmp_path, 7)
+    rewritten(tmp_path, 7)
     assert "of entry 6, as peer.json says" in verdicts(tmp_path)[0]["problem"]
 
 
