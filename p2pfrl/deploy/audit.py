@@ -34,7 +34,7 @@ from p2pfrl.exchange.privacy.ledger import Charge
 AUDIT = "audit.jsonl"
 LIMIT = 2**28
 """Bytes of the largest log that is read."""
-NOTED = ("joined", "up", "lost", "left", OPTED_OUT, "refused", "failed", "certificate")
+NOTED = ("joined", "up", "lost", "left", OPTED_OUT, "refused", "failed", "certificate", "office")
 """Events of a process that are entries, besides its releases, its beginnings and its ends."""
 _RELEASE = "release"
 _FIRST = "0" * 32

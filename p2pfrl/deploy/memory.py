@@ -61,7 +61,7 @@ class Memory:
         terms: called with (id, epoch) where one of its coordinators or standbys takes office.
 
     Raises:
-        RecordError: somebody was saved, and none of its files is valid.
+        RecordError: somebody was saved, and none of its files is valid, or a voter's newest is not.
     """
 
     journal: Journal
@@ -79,7 +79,10 @@ class Memory:
     ) -> None:
         self.actors: dict[int, Actor] = {}
         self.first = {i: checkpoints.restore(i, trainer) for i in ids if i >= 0}
-        self._coordinators = {i: checkpoints.restore_coordinator(i) for i in ids if i < 0}
+        votes = bool(assembly.scenario.standbys)
+        self._coordinators = {
+            i: checkpoints.restore_coordinator(i, votes=votes) for i in ids if i < 0
+        }
         self._assembly = assembly
         self._trainer = trainer
         self._checkpoints = checkpoints

@@ -45,6 +45,11 @@ _NAMES = {
 }
 _LIMIT = 2**31
 _SAVED = "saved"
+_VOTER = (
+    "votes, and may have promised or stored what only this file has, so it does not go on from an older state; leave "
+    "this process down, and the others go on if they are a majority of coordinator and standbys; else begin the run "
+    "anew, each process with another --out"
+)
 _ANEW = "restore the file from a backup, or give another --out to begin anew"
 
 
@@ -205,13 +210,18 @@ class Checkpoints:
         path = self._coordinator_path(id)
         write(path, state, self._facts(id), keep=path.with_suffix(".previous"))
 
-    def restore_coordinator(self, id: int) -> State | None:
+    def restore_coordinator(self, id: int, *, votes: bool = False) -> State | None:
         """Return the state that a coordinator saved last; None if it has not begun.
 
-        Damaged files are treated as in `restore`.
+        Damaged files are treated as in `restore`, but for a voter: an older state may lack a
+        promise or a stored result that others rely on, so that it could promise an epoch twice.
+
+        Args:
+            id: of a coordinator or standby.
+            votes: whether there are standbys, so that it is a voter.
 
         Raises:
-            RecordError: there are checkpoints, and none is valid.
+            RecordError: there are checkpoints, and none is valid; or a voter's newest is not.
         """
         path = self._coordinator_path(id)
         problems: list[str] = []
@@ -221,6 +231,8 @@ class Checkpoints:
             try:
                 state = read(candidate, self._facts(id))
             except RecordError as error:
+                if votes and candidate == path:
+                    raise RecordError(f"{error}; {name_of(id)} {_VOTER}") from error
                 problems.append(str(error))
                 continue
             if problems:

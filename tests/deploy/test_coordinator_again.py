@@ -66,12 +66,13 @@ def test_a_coordinator_whose_process_waited_in_vain_before_is_heard(
     assert (joined["what"], joined["agents"]) == ("joined", ["coordinator"])
 
 
-def test_coordinator_and_standbys_say_how_many_rounds_they_know_to_be_committed(
+def test_coordinator_and_standbys_say_what_is_committed_who_was_in_office_and_that_votes_are_lost(
     tmp_path: Path,
 ) -> None:
     voters = [-1, standby_id(0), standby_id(1)]
     own = {"coordinator": {"standbys": 2, "fallback": "wait"}}
-    fleet = Fleet(loads(text(1, 3, mode="central", **own)), tmp_path)
+    scenario = loads(text(1, 3, mode="central", **own))
+    fleet = Fleet(scenario, tmp_path)
     fleet.start(0, *voters)
     fleet.join(0, *voters)
     told = [(fleet.summaries[id]["agents"], fleet.summaries[id]["rounds"]) for id in voters]
@@ -79,3 +80,19 @@ def test_coordinator_and_standbys_say_how_many_rounds_they_know_to_be_committed(
     written = json.loads((fleet.home(voters[1]) / STATUS).read_text())
     assert (written["agents"], written["round"]) == (["standby0"], 3)
     assert list(written["waits"]) == ["standby0"]
+    audited = map(json.loads, (fleet.home(-1) / AUDIT).read_text().splitlines())
+    terms = [(one["coordinator"], one["epoch"]) for one in audited if one["what"] == "office"]
+    assert terms == [("coordinator", 1)]
+    home = fleet.home(voters[1])
+    (home / PEER).unlink()  # as if it had been killed
+    newest = home / "checkpoints" / "standby0.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with pytest.raises(P2PFRLError, match="standby0 votes, and may have promised"):
+        deploy(
+            scenario,
+            Place((voters[1],)),
+            home,
+            security=Security(),
+            timing=Timing(start=0.05),
+            quiet=True,
+        )

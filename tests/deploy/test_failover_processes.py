@@ -13,6 +13,7 @@ from processes import DEADLINE
 
 from p2pfrl.build.participants import everyone, share
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.deploy.audit import AUDIT
 from p2pfrl.deploy.collect import collect
 from p2pfrl.net.fleet import parse_agents, refuse_split_hosts, show_agents
 from p2pfrl.scenario import loads
@@ -28,6 +29,9 @@ def test_a_standby_takes_over_from_a_process_that_is_killed_for_good(tmp_path: P
             assert fleet.code(number) == 0
         assert "coordinator is gone: the others go on" in fleet.said(AGENTS)
         assert "standby0 is in office, epoch 2" in fleet.said(1)
+    audited = map(json.loads, (fleet.homes[1] / AUDIT).read_text().splitlines())
+    terms = [(one["coordinator"], one["epoch"]) for one in audited if one["what"] == "office"]
+    assert terms[0] == ("standby0", 2)
     record = collect(fleet.homes, tmp_path / "all")
     assert record.summary["rounds"] == rounds
     assert record.summary["stopped_by"] == "rounds"

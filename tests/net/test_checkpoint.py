@@ -339,6 +339,24 @@ def test_a_coordinator_goes_on_from_its_newest_good_checkpoint(tmp_path: Path) -
         again.restore_coordinator(-1)
 
 
+def test_a_voter_goes_on_from_nothing_older_than_its_newest_vote(tmp_path: Path) -> None:
+    ours = Checkpoints(tmp_path, "scenario")
+    ours.incarnation()
+    assert ours.restore_coordinator(-1, votes=True) is None
+    for epoch in range(3):
+        ours.save_coordinator(-1, {"promised": epoch})
+    assert ours.restore_coordinator(-1, votes=True) == {"promised": 2}
+    newest = tmp_path / "coordinator.safetensors"
+    whole = newest.read_bytes()
+    damaged = whole[:-1] + bytes([whole[-1] ^ 1])
+    newest.write_bytes(damaged)
+    with pytest.raises(RecordError, match=r"coordinator votes, and may have .* leave this process"):
+        ours.restore_coordinator(-1, votes=True)
+    assert newest.read_bytes() == damaged, "it is refused again at the next start"
+    newest.unlink()  # as a kill between the renames of a write that nobody has relied on
+    assert ours.restore_coordinator(-1, votes=True) == {"promised": 1}
+
+
 def test_a_checkpoint_of_another_coordinator_or_scenario_is_refused(tmp_path: Path) -> None:
     Checkpoints(tmp_path, "scenario").save_coordinator(-1, {"round": 7})
     with pytest.raises(RecordError, match="scenario: expected other, got scenario"):
