@@ -50,6 +50,9 @@ def render(
         frames = film_of_consensus(load(run), out)
         print(f"{out}: {frames} rounds")
         return DONE
-    total = write(load(run), out, agent=agent, policy=policy, steps=steps)
+    record = load(run)
+    if not 0 <= agent < (n := len(record.parameters)):
+        raise ScenarioError([f"--agent: expected an agent from 0 to {n - 1}, got {agent}"])
+    total = write(record, out, agent=agent, policy=policy, steps=steps)
     print(f"{out}: agent {agent}, policy {policy}, return {total:.4g}")
     return DONE

@@ -64,7 +64,7 @@ def test_an_episode_of_a_shared_world_is_a_gif_of_its_steps(junction, policy, tm
     ],
 )
 def test_what_cannot_be_rendered_is_refused_in_words(junction, words, complaint, capsys):
-    assert main(["render", str(junction), *words]) != 0
+    assert main(["render", str(junction), *words]) == 2
     assert complaint in capsys.readouterr().err
 
 

@@ -8,6 +8,7 @@ import pytest
 from p2pfrl.consensus import topologies
 from p2pfrl.consensus.mixing.capacity import Capacity
 from p2pfrl.consensus.mixing.metropolis import metropolis
+from p2pfrl.consensus.participation import RULES as PARTICIPATION
 from p2pfrl.consensus.participation.base import Standing
 from p2pfrl.consensus.participation.capable import Capable
 from p2pfrl.consensus.theory import matrix
@@ -53,6 +54,13 @@ def test_the_most_capable_are_asked(by: str, expected: list[int]) -> None:
     standing = Standing(1, np.zeros(2))
     assert rule.choose(0, range(4), standing) == expected
     assert rule.choose(0, [0, 2], standing) == ([2] if by == "speed" else [0])
+
+
+@pytest.mark.parametrize("kind", ["capable", "power_of_choice"])
+def test_more_candidates_than_agents_are_refused(kind: str) -> None:
+    rule = PARTICIPATION[kind](candidates=5)
+    assert rule.misfit(5) is None
+    assert rule.misfit(4) == "candidates: expected at most 4, the number of agents, got 5"
 
 
 def test_candidates_are_drawn_anew_and_the_best_of_them_asked() -> None:

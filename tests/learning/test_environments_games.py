@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.learning.environments import RULES
+from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.environments.matrix_game import MatrixGame
 from p2pfrl.learning.environments.networked_mdp import NetworkedMDP, best_joint
-from p2pfrl.learning.environments.shared_tabular import joint_action
+from p2pfrl.learning.environments.shared_tabular import SharedTabular, joint_action
+from p2pfrl.learning.environments.tabular import Tabular
 from p2pfrl.learning.learners.joint import Games, joint_policy
+from p2pfrl.learning.learners.processes import Processes
 from p2pfrl.learning.rollout import play_baselines
 
 
@@ -163,3 +167,18 @@ def test_nobody_gains_alone_where_all_play_best_responses():
 def test_environments_without_tables_are_refused():
     with pytest.raises(ScenarioError, match="needs an environment given by tables"):
         Games.of(None, "tabular_ac")
+
+
+def test_a_refusal_for_want_of_tables_names_all_environments_that_have_some():
+    alone, shared = (
+        {name for name, rule in RULES.items() if issubclass(rule, base)}
+        for base in (Tabular, SharedTabular)
+    )
+    for of, learner, names in (
+        (Processes.of, "td", alone),
+        (Games.of, "tabular_ac", alone | shared),
+    ):
+        with pytest.raises(ScenarioError, match="given by tables: ") as caught:
+            of(simulator(CartPole(), 1), learner)
+        said = str(caught.value).partition("tables: ")[2].partition(", or a class")[0]
+        assert set(said.split(", ")) == names

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import own_envs
 import pytest
+from gymnasium.spaces import Box, Dict, Text
 
 import p2pfrl
 from p2pfrl.cli import main
@@ -16,7 +17,7 @@ from p2pfrl.core.errors import ScenarioError
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.environments.gym import Gym, GymSimulator
 from p2pfrl.learning.environments.makers import hint
-from p2pfrl.learning.environments.spaces import resized
+from p2pfrl.learning.environments.spaces import Observations, Unsupported, resized
 from p2pfrl.learning.learners.check import check_learner
 from p2pfrl.learning.learners.dqn import DQN
 from p2pfrl.learning.learners.ppo import PPO
@@ -432,3 +433,11 @@ def test_over_tcp_an_update_takes_the_time_that_a_plant_takes(
     record = p2pfrl.load_record(out)
     assert record.summary["deadlines_expired"] == 0
     assert record.summary["virtual_seconds"] >= 2 * 12 * 0.02
+
+
+def test_observations_without_a_number_are_refused_for_what_they_are() -> None:
+    empty, text = Box(0.0, 1.0, (0,)), Text(5)
+    for space, reason in ((empty, "shape has a 0"), (text, "but texts")):
+        with pytest.raises(Unsupported, match=reason):
+            Observations(space)
+    assert Observations(Dict(a=Box(0.0, 1.0, (2,)), b=text, c=empty)).dropped == ["['b']"]

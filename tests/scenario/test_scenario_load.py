@@ -193,6 +193,14 @@ def test_a_key_in_the_wrong_place_leads_to_the_right_one(key, value, hint):
     assert problem == f"overrides: {key}: unknown key; {hint}"
 
 
+@pytest.mark.parametrize("name", ["stack", "frame_stack", "n_stack"])
+def test_frames_that_are_stacked_beside_the_environment_lead_to_the_learner(name):
+    text = QUADRATIC.replace("[learner]", '[environment]\nid = "Taxi-v4"\n[learner]', 1)
+    found = problems(text, **{f"environment.{name}": 4})
+    hint = f"environment.{name}: unknown key; did you mean 'learner.frame_stack'?"
+    assert f"overrides: {hint}" in found
+
+
 def test_physics_that_are_set_beside_the_environment_lead_to_vary():
     text = QUADRATIC.replace("[learner]", '[environment]\nid = "CartPole-v1"\n[learner]', 1)
     found = problems(text, **{"environment.gravity": 3})

@@ -120,3 +120,10 @@ class All(Participation):
 def share(fraction: float, count: int) -> int:
     """Return max(fraction x count, 1), with halves rounded up."""
     return max(1, int(fraction * count + 0.5))
+
+
+def too_many(candidates: int | None, agents: int) -> str | None:
+    """Return why so many candidates cannot be drawn from `agents` agents, or None if they can."""
+    if candidates is None or candidates <= agents:
+        return None
+    return f"candidates: expected at most {agents}, the number of agents, got {candidates}"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.consensus.participation.base import Participation, Standing, share
+from p2pfrl.consensus.participation.base import Participation, Standing, share, too_many
 from p2pfrl.core.resources import ResourceName, Resources
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
@@ -44,6 +44,8 @@ class Capable(Participation):
 
     @override
     def misfit(self, agents: int) -> str | None:
+        if (wrong := too_many(self.candidates, agents)) is not None:
+            return wrong
         if self.values is None or len(self.values) == agents:
             return None
         given = len(self.values)

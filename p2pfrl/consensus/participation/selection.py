@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.consensus.participation.base import Participation, Standing, share
+from p2pfrl.consensus.participation.base import Participation, Standing, share, too_many
 from p2pfrl.core.rng import Purpose, generator
 from p2pfrl.core.rule import rule
 from p2pfrl.exchange.scores import UNKNOWN
@@ -103,6 +103,10 @@ class PowerOfChoice(Participation):
     @override
     def score(self) -> str:
         return self.by
+
+    @override
+    def misfit(self, agents: int) -> str | None:
+        return too_many(self.candidates, agents)
 
     def choose(self, round: int, present: Sequence[int], standing: Standing) -> Sequence[int]:
         """Return the worst of the candidates of (seed, round), sorted. The lower id breaks ties."""

@@ -189,12 +189,19 @@ class Observations:
         self.has_mask = without_mask and MASK in inner
         self._left_out = (MASK,) if self.has_mask else ()
         found = [*self._leaves(space, ())]
-        self.dropped = [leaf.name.removeprefix(" of which ") for leaf in found if leaf.size == 0]
+        self.dropped = [
+            leaf.name.removeprefix(" of which ") for leaf in found if _is_text(leaf.space)
+        ]
         self._found = {leaf.path: leaf for leaf in found}
         leaves = [leaf for leaf in found if leaf.size]
         images = [leaf for leaf in leaves if leaf.image]
         if not leaves:
-            raise Unsupported("there is nothing in them but texts")
+            has_boxes = any(not _is_text(leaf.space) for leaf in found)
+            raise Unsupported(
+                "their shape has a 0, so there is no number in them"
+                if has_boxes
+                else "there is nothing in them but texts"
+            )
         if (resize is not None or gray) and not images:
             key = "resize" if resize is not None else "gray"
             raise Unsupported(f"{key} needs an image: a Box of bytes with 2 or 3 dimensions")

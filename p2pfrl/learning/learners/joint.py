@@ -54,7 +54,8 @@ class Games:
             raise ScenarioError(
                 [
                     f"learner: {learner!r} needs an environment given by tables: gridworld, garnet, crossing, "
-                    "fleet, networked_mdp, matrix_game, public_goods or congestion"
+                    "maintenance, networked_mdp, matrix_game, public_goods, congestion, or a class of "
+                    "your own with `Tabular` as its base"
                 ]
             )
         k, physics = environment.spec.members, simulator.physics

@@ -67,7 +67,8 @@ class Processes:
         if "P" not in physics:
             raise ScenarioError(
                 [
-                    f"learner: {learner!r} needs an environment given by tables: gridworld, garnet or crossing"
+                    f"learner: {learner!r} needs an environment given by tables: gridworld, garnet, crossing, "
+                    "maintenance, or a class of your own with `Tabular` as its base"
                 ]
             )
         first = np.asarray(physics["first"], dtype=np.intp)
