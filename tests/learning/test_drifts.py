@@ -151,3 +151,54 @@ def test_what_cannot_drift_is_refused(
         complaint = "nothing of this name|cannot drift"
     with pytest.raises(p2pfrl.P2PFRLError, match=complaint):
         p2pfrl.load(file, overrides=settings)
+
+
+@pytest.mark.parametrize("last", [0, 2, 5, None])
+@pytest.mark.parametrize(
+    "drift",
+    [
+        Step(at=3, factor=2.0),
+        Ramp(start=1, length=3, add=-4.0),
+        Sine(period=7, add=3.0),
+        Sine(period=3, factor=0.5, phase=0.4),
+    ],
+)
+def test_peaks_are_the_ends_of_all_values_until_the_last_update(drift: Drift, last: int | None):
+    updates = range(30 if last is None else last + 1)
+    values = drift.values(np.full(len(updates), 10.0), [1] * len(updates), updates)
+    agents, when = drift.peaks([1], last)
+    found = [10.0, *drift.values(np.full(len(when), 10.0), agents, when)]
+    assert min(found) == pytest.approx(min(10.0, *values))
+    assert max(found) == pytest.approx(max(10.0, *values))
+    assert set(when) <= set(updates)
+
+
+@pytest.mark.parametrize(
+    ("drift", "complaint"),
+    [
+        ('{kind = "step", at = 4, add = -2000.0}', "agent 0 in its update 4: expected a number fr"),
+        ('{kind = "step", at = 5, add = -2000.0}', None),  # the run has 4 updates
+        ('{kind = "ramp", length = 4, add = -2000.0}', "agent 0 in its update 4: expected a num"),
+        ('{kind = "ramp", length = 40, add = -2000.0}', None),
+        ('{kind = "sine", period = 4, add = 2000.0}', "agent 0 in its update 3: expected a num"),
+        ('{kind = "sine", period = 40, add = 2000.0}', None),
+        ('{kind = "trace", path = "low.csv"}', "agent 1 in its update 2: expected a number from"),
+        ('{kind = "trace", path = "late.csv"}', None),
+        ('{kind = "trace", path = "stray.csv"}', "expected agents from 0 to 2, got agent 3"),
+    ],
+)
+def test_a_drift_that_leaves_its_range_in_the_run_is_refused_before_it(
+    tmp_path: Path, drift: str, complaint: str | None
+):
+    (tmp_path / "low.csv").write_text("0,700\n2,1,-5\n3,1,800\n")
+    (tmp_path / "late.csv").write_text("0,700\n5,1,-5\n")
+    (tmp_path / "stray.csv").write_text("0,700\n0,3,800\n")
+    if complaint is None:
+        assert scenario(tmp_path, drift).agents == 3
+        text = (tmp_path / "drifting.toml").read_text()
+        (tmp_path / "drifting.toml").write_text(text.replace("rounds = 4", "env_steps = 96"))
+        with pytest.raises(p2pfrl.P2PFRLError, match=r"no stop\.rounds ends the run before"):
+            p2pfrl.load(tmp_path / "drifting.toml")
+        return
+    with pytest.raises(p2pfrl.P2PFRLError, match=rf"environment\.drift\.demand: .*{complaint}"):
+        scenario(tmp_path, drift)

@@ -32,3 +32,19 @@ class Drift(ABC):
             agents: whose.
             updates: `(b,)` completed updates of each.
         """
+
+    def misfit(self, agents: int) -> str | None:
+        """Return why the drift does not fit a run of `agents` agents, or None if it does."""
+        return None
+
+    def peaks(self, agents: Sequence[int], last: int | None) -> tuple[list[int], list[int]]:
+        """Return agents and an update of each, in pairs; none where nothing is known beforehand.
+
+        Among the values in them are the lowest and the highest one of each agent that differ from
+        its value without drift.
+
+        Args:
+            agents: whose.
+            last: the last update; None: of all updates.
+        """
+        return [], []

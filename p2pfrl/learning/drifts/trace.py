@@ -54,6 +54,22 @@ class Trace(Drift, Located):
         return out
 
     @override
+    def misfit(self, agents: int) -> str | None:
+        points = _read(self.beside(self.path) or Path(self.path))
+        if (highest := max(points)) < agents:
+            return None
+        return f"{self.path}: expected agents from 0 to {agents - 1}, got agent {highest}"
+
+    @override
+    def peaks(self, agents: Sequence[int], last: int | None) -> tuple[list[int], list[int]]:
+        points = _read(self.beside(self.path) or Path(self.path))
+        ends = {agent: _ends(own, last) for agent, own in points.items()}
+        found = [
+            (agent, at) for agent in agents for at in ends.get(int(agent), ends.get(_EVERYONE, ()))
+        ]
+        return [agent for agent, _ in found], [at for _, at in found]
+
+    @override
     def files(self) -> Mapping[str, Path]:
         """Return the file."""
         return {self.path: self.beside(self.path) or Path(self.path)}
@@ -92,6 +108,12 @@ def _read(path: Path) -> _Points:
     if not found:
         raise P2PFRLError(f"{path}: expected lines such as `50,1200`, got none")
     return {agent: tuple(sorted(points.items())) for agent, points in found.items()}
+
+
+def _ends(points: Sequence[tuple[int, float]], last: int | None) -> tuple[int, ...]:
+    """Return the updates of the lowest and the highest value until update `last`."""
+    known = [(value, at) for at, value in points if last is None or at <= last]
+    return (min(known)[1], max(known)[1]) if known else ()
 
 
 def _fields(text: str) -> tuple[int, int, float]:

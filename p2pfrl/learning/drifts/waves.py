@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -39,6 +40,15 @@ class Wave(Drift):
         moved = (self.factor - 1.0) * start + self.add
         return start + self.part(np.array(updates, dtype=np.float64)) * moved
 
+    @abstractmethod
+    def turns(self, last: int | None) -> Sequence[int]:
+        """Return updates until `last` (None: of all), the lowest and the highest w among them."""
+
+    @override
+    def peaks(self, agents: Sequence[int], last: int | None) -> tuple[list[int], list[int]]:
+        turns = self.turns(last)
+        return [agent for agent in agents for _ in turns], [*turns] * len(agents)
+
 
 @rule
 class Step(Wave):
@@ -59,6 +69,10 @@ class Step(Wave):
     @override
     def part(self, updates: Array) -> Array:
         return (updates >= self.at).astype(np.float64)
+
+    @override
+    def turns(self, last: int | None) -> Sequence[int]:
+        return (self.at,) if last is None or self.at <= last else ()
 
 
 @rule
@@ -83,6 +97,11 @@ class Ramp(Wave):
     def part(self, updates: Array) -> Array:
         return np.clip((updates - self.start) / self.length, 0.0, 1.0)
 
+    @override
+    def turns(self, last: int | None) -> Sequence[int]:
+        end = self.start + self.length
+        return (end if last is None else min(end, last),)
+
 
 @rule
 class Sine(Wave):
@@ -99,3 +118,12 @@ class Sine(Wave):
     @override
     def part(self, updates: Array) -> Array:
         return np.sin(2.0 * np.pi * (updates / self.period + self.phase))
+
+    @override
+    def turns(self, last: int | None) -> Sequence[int]:
+        end = self.period - 1 if last is None else min(self.period - 1, last)
+        found = {0, end}
+        for share in (0.25, 0.75):  # of a cycle: the highest and the lowest point
+            at = (share - self.phase) % 1.0 * self.period
+            found |= {math.floor(at), math.ceil(at)}
+        return sorted(update for update in found if update <= end)

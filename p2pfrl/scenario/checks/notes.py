@@ -146,7 +146,7 @@ def _never(scenario: Scenario) -> Iterator[str]:
             last = f"at = {fault.at:g} is not before stop.virtual_time = {end:g}"
             yield f"without effect: faults.{position}; {last}"
     sections = [make.environment for make in scenario.makes if make.environment]
-    if not any(section.drift for section in sections) or (most := _updates(scenario)) is None:
+    if not any(section.drift for section in sections) or (most := updates(scenario)) is None:
         return
     late = {
         name: drift.begins
@@ -159,7 +159,7 @@ def _never(scenario: Scenario) -> Iterator[str]:
         yield f"without effect: environment.drift.{name}; {why}"
 
 
-def _updates(scenario: Scenario) -> int | None:
+def updates(scenario: Scenario) -> int | None:
     """Return the most local updates that an agent makes in the run; None if that is not known."""
     rounds, work = scenario.stop.rounds, scenario.work.assign
     goes_on = scenario.standbys or scenario.evaluation.newcomers

@@ -18,6 +18,7 @@ from p2pfrl.exchange.payloads import RULES as PAYLOADS
 from p2pfrl.learning.learners.base import Evaluator, Stack, Wrapped
 from p2pfrl.scenario.bind import needs_environment, outline, start_of
 from p2pfrl.scenario.checks.attacks import attacks
+from p2pfrl.scenario.checks.drifts import drifts
 from p2pfrl.scenario.checks.facts import Path, Problem
 from p2pfrl.scenario.checks.faults import rehearse
 from p2pfrl.scenario.checks.needs import unmet
@@ -493,6 +494,7 @@ CHECKS: tuple[Callable[[Scenario], Iterator[Problem]], ...] = (
     parts,
     _hidden,
     _environment,
+    drifts,
     _resources,
     _work,
     topology,
