@@ -6,7 +6,17 @@ from machines import feed, received
 from p2pfrl.consensus.schedules.base import Participants
 from p2pfrl.consensus.schedules.phased import PhasedCoordinator, Phases
 from p2pfrl.consensus.schedules.synchronous import Synchronous
-from p2pfrl.core.types import KEYS, REVEAL, SHARES, SKIP, UPDATE, Started
+from p2pfrl.core.types import (
+    KEYS,
+    REVEAL,
+    SHARES,
+    SKIP,
+    UPDATE,
+    Missing,
+    PeerJoined,
+    PeerLost,
+    Started,
+)
 
 KINDS = (KEYS, SHARES, UPDATE, REVEAL)
 
@@ -51,3 +61,17 @@ def test_an_update_that_was_sent_counts_although_a_skip_follows():
         feed(machine, *answers(kind, *range(5)))
     feed(machine, *answers(UPDATE, 0, 1), *answers(SKIP, 0), *answers(UPDATE, 2, 3, 4))
     assert machine.awaits() == (0, 1, 2, 3, 4)
+
+
+def test_who_skipped_is_not_asked_again_in_its_round_when_its_link_comes_back():
+    machine = coordinator()
+    feed(machine, *answers(SKIP, 0), PeerLost(0))
+    assert feed(machine, PeerJoined(0)) == []
+    assert machine.awaits() == (1, 2, 3, 4)
+
+
+def test_a_lost_skip_is_one():
+    machine = coordinator()
+    feed(machine, *answers(KEYS, *range(5)), *answers(SHARES, 0, 1, 2, 3), Missing(0, 0))
+    feed(machine, *answers(SHARES, 4))
+    assert machine.awaits() == (1, 2, 3, 4)

@@ -134,6 +134,22 @@ def test_runs_go_on_whatever_stays_away(scene, lost):
     assert np.isfinite(record.parameters).all()
 
 
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_agents_that_leave_a_round_after_a_phase_are_not_waited_for(seed, loss):
+    """Latencies differ by so much that a skip arrives before the last message of a phase."""
+    spread = f'loss = {loss}, latency = {{kind = "lognormal", median = "10ms", sigma = 1.5}}'
+    noise = 'kind = "distributed_noise", clip = 1.0, noise_multiplier = 2.0, delta = 1e-3'
+    scene = (
+        f"seed = {seed}\nnetwork = {{{spread}}}\n"
+        'exchange = {payload = "delta"}\nschedule = {deadline = "1s"}\n'
+        f"privacy = {{{noise}, parts = 4, budget = 2.5}}\n"
+    )
+    found = p2pfrl.run(loads(GENTLE + scene + secure("secure_aggregation", minimum=4))).summary
+    assert (found["rounds"], found["stopped_by"]) == (6, "rounds")
+    assert found["secure"]["given_up"]["too_few"] >= 3, "the budget is for two releases"
+
+
 def test_an_agent_that_dies_with_its_vector_sent_is_in_the_sum_or_not_at_all(monkeypatch):
     """The mean is over those whose vectors arrived: nobody counts by half."""
     counts = []

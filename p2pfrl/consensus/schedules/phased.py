@@ -131,7 +131,13 @@ class PhasedCoordinator(Coordinator):
     the round, also where it answered the phase.
     """
 
-    STATE: ClassVar[tuple[str, ...]] = (*Coordinator.STATE, "_phase", "_first", "_updates")
+    STATE: ClassVar[tuple[str, ...]] = (
+        *Coordinator.STATE,
+        "_phase",
+        "_first",
+        "_updates",
+        "_skipped",
+    )
 
     def __init__(
         self, options: Options, participants: Participants, phases: Phases, *, rounds: int | None
@@ -147,6 +153,7 @@ class PhasedCoordinator(Coordinator):
         self._phase = 0
         self._first = 0
         self._updates: dict[int, Message] = {}
+        self._skipped: dict[int, None] = {}
 
     @property
     def _kind(self) -> str:
@@ -182,14 +189,14 @@ class PhasedCoordinator(Coordinator):
 
     @override
     def _begin(self, now: int) -> list[Action]:
-        self._phase, self._updates = 0, {}
+        self._phase, self._updates, self._skipped = 0, {}, {}
         actions = super()._begin(now)
         self._spare = 0
         return actions
 
     @override
     def _joined(self, peer: int) -> Sequence[Action]:
-        if self._phase == 0 and peer not in self._box:
+        if self._phase == 0 and peer not in self._box and peer not in self._skipped:
             return super()._joined(peer)
         self._absent.pop(peer, None)
         self._misses.pop(peer, None)
@@ -203,9 +210,20 @@ class PhasedCoordinator(Coordinator):
             self._absent.pop(message.sender, None)
             self.messages_late += not event.again
             return ()
-        if message.kind == SKIP and message.round == self.round and UPDATE in self._later:
-            self._box.pop(message.sender, None)  # no update follows, whatever it answered here
+        if message.kind == SKIP and message.round == self.round:
+            self._skipped[message.sender] = None
+            self._leave(message.sender)
         return super()._received(event, now)
+
+    def _leave(self, peer: int) -> None:
+        """Forget what an agent answered, if no update of it follows."""
+        if UPDATE in self._later:
+            self._box.pop(peer, None)
+
+    @override
+    def _answered(self, peer: int, now: int) -> Iterable[Action]:
+        self._leave(peer)  # a message of it is lost, perhaps its skip, or its link is
+        return super()._answered(peer, now)
 
     @override
     def _close(self, now: int) -> Iterator[Action]:
