@@ -7,6 +7,7 @@ import pytest
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.experiment.run import simulate
 from p2pfrl.scenario import loads
+from p2pfrl.scenario.checks.leaving import refuse_leaving
 from p2pfrl.scenario.checks.notes import notes
 from p2pfrl.scenario.checks.sections import CHECKS
 from p2pfrl.scenario.render import resolved
@@ -398,3 +399,9 @@ def test_single_links_stand_in_the_resolved_file_and_are_read_back():
         ScenarioError, match=r"^<text>:10:1: network\.links\.0\.to: must be at least -1"
     ):
         loads(text.replace("to = 1", "to = -7"))
+
+
+def test_leaving_is_refused_without_a_word_of_faults() -> None:
+    scenario = loads(QUADRATIC, {"mixing.kind": "push_sum"})
+    with pytest.raises(ScenarioError, match="an agent that leaves changes it; let the process run"):
+        refuse_leaving(scenario, [1])

@@ -33,4 +33,10 @@ def refuse_leaving(scenario: Scenario, ids: Sequence[int]) -> None:
         before = {reason for _, reason in unmet(scenario, None)}
         problems = [reason for _, reason in unmet(without, None) if reason not in before]
         if problems:
-            raise ScenarioError(problems)
+            raise ScenarioError([_of_leaving(reason) for reason in problems])
+
+
+def _of_leaving(reason: str) -> str:
+    """Return a reason against the fault `opt_out` as one against leaving: there is no fault."""
+    said = reason.partition("; remove the fault")[0].replace("'opt_out'", "an agent that leaves")
+    return f"{said}; let the process run, or end the run of all with p2pfrl stop"
