@@ -475,7 +475,9 @@ def _words(line: Mapping[str, Any], at: Mapping[str, Sequence[int]]) -> tuple[st
     if isinstance(address, list):
         place = ":".join(map(str, address))
         agents = agents or at.get(place)
-    who = f" agents {show_agents(agents)}" if isinstance(agents, list) and agents else ""
+    who = ""
+    if isinstance(agents, list) and agents:
+        who = f" agents {show_agents(map(member_id, agents))}"
     if place:
         who += f" at {place}"
     said = line.get("detail") or line.get("error")

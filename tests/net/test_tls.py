@@ -325,7 +325,7 @@ def test_who_claims_an_agent_that_the_certificate_does_not_name_is_refused(
     assert not meeting.acceptors[0].joined()
     assert meeting.dialer.reasons() == ["refused_by_peer"]
     assert any(
-        "certificate is for agents [1]" in event.detail
+        "certificate is for agents 1" in event.detail
         for event in meeting.dialer.events
         if isinstance(event, Closed)
     )

@@ -645,6 +645,16 @@ REFUSED = {
         "privacy.kind",
         "vectors that travel beside the payload",
     ),
+    "compressed vectors in a sum": (
+        {
+            "mode": "central",
+            "secure": {"kind": "secure_aggregation"},
+            "exchange": {"payload": "delta"},
+            "compressor": {"kind": "qsgd"},
+        },
+        "compressor",
+        "encoded vectors that add up without being opened",
+    ),
     "an unknown payload": (
         {"exchange": {"payload": "gradients"}},
         "exchange.payload",

@@ -57,10 +57,12 @@ class Compressor(Composable, ABC):
     Attributes:
         encoding: its name in frames; "raw" for the numbers as they are.
         is_difference: messages say what changed, so receivers remember what they knew: `receive`.
+        keeps_errors: a message has what earlier ones left out.
     """
 
     encoding: ClassVar[str]
     is_difference: ClassVar[bool] = False
+    keeps_errors: ClassVar[bool] = False
     breaks: ClassVar[Breaks] = (Need.EXACT_MESSAGES,)
 
     @property

@@ -39,6 +39,7 @@ class ErrorFeedback(Compressor):
     """
 
     encoding: ClassVar[str] = "error_feedback"
+    keeps_errors: ClassVar[bool] = True
     needs: ClassVar[Needs] = (Need.CHANGES,)
     breaks: ClassVar[Breaks] = SPARSE
 

@@ -47,14 +47,14 @@ def parts(scenario: Scenario) -> Iterator[Problem]:
                 "E Q(x) = x would not hold: leave it out, and raise the server optimizer's lr instead"
             )
             yield ("compressor", "unbiased"), reason
-    if kind_of("compressors", scenario.compressor) == "error_feedback":
+    if scenario.compressor.keeps_errors:
         reason = (
             "an agent that was away would send what it kept of several rounds, and the others add noise for one; use "
             "'randk' with common = true alone"
         )
         yield (
             ("compressor", "kind"),
-            f"'error_feedback' and parts of noise exclude each other: {reason}",
+            f"{kind_of('compressors', scenario.compressor)!r} and parts of noise exclude each other: {reason}",
         )
 
 
