@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Dict, Text
 
 import p2pfrl
 from p2pfrl.cli import main
-from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.errors import AgentError, ScenarioError
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.environments.gym import Gym, GymSimulator
 from p2pfrl.learning.environments.makers import hint
@@ -400,6 +400,83 @@ def test_the_learners_contract_holds_for_each_kind(name: str, options: dict[str,
     if options.get("action_mask"):
         learner = DQN(steps=4, learn_start=8, batch_size=4, capacity=64, hidden=(4,))
         check_learner(learner, Gym(id=f"own_envs:{name}", **options))
+
+
+@p2pfrl.rule
+class Line(p2pfrl.Environment):
+    """A point on a line; `breaks` says how it breaks the contract."""
+
+    breaks: str = ""
+
+    @property
+    def spec(self) -> p2pfrl.Spec:
+        sizes = {"observation": 1, "state": 1, "actions": 2, "reset_noise": 1, "max_steps": 2}
+        return p2pfrl.Spec(**sizes, physics={"push": 0.1})
+
+    def reset(self, physics: Any, noise: Any) -> Any:
+        return np.repeat(noise, 2, axis=-1) if self.breaks == "reset" else noise * 1.0
+
+    def observe(self, state: Any, physics: Any) -> Any:
+        seen = np.repeat(state, 2, axis=-1) if self.breaks == "width" else state
+        return seen if self.breaks == "type" else seen.astype(np.float32)
+
+    def step(self, state: Any, action: Any, physics: Any, noise: Any) -> Any:
+        if self.breaks == "writes":
+            state += 1.0
+        if self.breaks == "raises":
+            raise RuntimeError("no power")
+        reward, over = -state[..., 0], np.zeros(state.shape[:2], dtype=bool)
+        made = (state, reward, over, {})  # the state itself: it was not to be written to
+        return {
+            "three": made[:3],
+            "states": (np.repeat(state, 2, axis=-1), *made[1:]),
+            "rewards": (state, reward[..., None], over, {}),
+            "floats": (state, reward, over * 1.0, {}),
+            "measure": (state, reward, over, {"x": reward[0]}),
+        }.get(self.breaks, made)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "expected"),
+    [
+        ("reset", "reset: expected an array (2, 4, 1) of float64, got an array (2, 4, 2) of"),
+        ("width", "observe: expected an array (2, 4, 1) of float32, got an array (2, 4, 2) of"),
+        ("type", "observe: expected an array (2, 4, 1) of float32, got an array (2, 4, 1) of flo"),
+        ("three", "step: expected (states, rewards, terminated, measures), got (an array"),
+        ("states", "step: states: expected an array (2, 4, 1) of float64, got an array (2, 4, 2)"),
+        ("rewards", "step: rewards: expected an array (2, 4) of float64, got an array (2, 4, 1)"),
+        ("floats", "step: terminated: expected an array (2, 4) of bool, got an array (2, 4) of"),
+        ("measure", "step: measure 'x': expected an array (2, 4) of float64, got an array (4,)"),
+        ("raises", "step raised RuntimeError: no power ("),
+        ("writes", "inputs are not changed: make a new array"),
+    ],
+)
+def test_arrays_that_break_the_contract_end_a_simulator_with_agent_step_and_method(
+    breaks: str, expected: str
+) -> None:
+    environment = Line(breaks=breaks)
+    simulator = environment.simulator({}, 4, 1)
+
+    def play() -> None:
+        state = simulator.init([3, 5])
+        simulator.begin([3, 5], [7, 8])
+        simulator.observe([3, 5], state)
+        simulator.step(state, np.zeros((2, 4), dtype=np.int64))
+
+    with pytest.raises(AgentError) as caught:
+        play()
+    when = "start of episodes" if breaks == "reset" else "update 7, step 0"
+    assert str(caught.value).startswith(f"agent 3, {when}, Line.")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_with_arrays_that_keep_the_contract_may_return_the_state_that_it_got() -> None:
+    record = p2pfrl.run(scenario(), environment=Line())
+    assert record.summary["env_steps"] == 2 * 2 * 12 * 2
+    for breaks in ("reset", "three", "raises"):
+        with pytest.raises(p2pfrl.P2PFRLError, match=r"^agent 0, probe .* Line\.(reset|step)"):
+            p2pfrl.run(scenario(), environment=Line(breaks=breaks))
 
 
 @pytest.mark.slow

@@ -12,16 +12,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from p2pfrl.core.distributions.base import Distribution
-from p2pfrl.core.errors import AgentError
+from p2pfrl.core.errors import AgentError, ContractError
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.core.scene import Scene
+
+if TYPE_CHECKING:
+    from p2pfrl.learning.environments.own_arrays import Functions
 
 Array = NDArray[np.float64]
 State = dict[str, NDArray[Any]]
@@ -421,6 +424,24 @@ class PureSimulator(Simulator):
             "expected finite numbers",
         )
 
+    def _broken(self, error: ContractError, agents: Sequence[int]) -> AgentError:
+        """Return the error of a call for `agents` with the first of them and the moment."""
+        agent, when = int(agents[0]), "start of episodes"
+        if agent in self._agents:
+            row = list(self._agents).index(agent)
+            when = moment(self._purpose, int(self._index[row]), self._position)
+        others = f" (called for {len(agents)} agents at once)" if len(agents) > 1 else ""
+        return AgentError(agent, f"{when}, {error}{others}")
+
+
+def checked(environment: Functions) -> Functions:
+    """Return the functions of an environment; a user's own with checks of what they return."""
+    if type(environment).__module__.startswith("p2pfrl."):
+        return environment
+    from p2pfrl.learning.environments.own_arrays import CheckedFunctions
+
+    return CheckedFunctions(environment)
+
 
 class ArraySimulator(PureSimulator):
     """A simulator over an array `Environment`.
@@ -444,6 +465,7 @@ class ArraySimulator(PureSimulator):
         name = f"environment {type(environment).__name__}"
         super().__init__(environment.spec, instances, seed, max_steps, name)
         self.environment = environment
+        self._calls = checked(environment)
         self._physics = {name: values[:, None] for name, values in physics.items()}
 
     @property
@@ -455,7 +477,10 @@ class ArraySimulator(PureSimulator):
     def init(self, agents: Sequence[int], purpose: str = "environment") -> State:
         b, m = len(agents), self.instances
         noise = Streams.of(self._seed, agents, f"{purpose}-start").uniform(m, self.spec.reset_noise)
-        state = self.environment.reset(self._gather(agents), noise)
+        try:
+            state = self._calls.reset(self._gather(agents), noise)
+        except ContractError as error:
+            raise self._broken(error, agents) from error.__cause__
         return {
             "state": state,
             "elapsed": np.zeros((b, m), dtype=np.int64),
@@ -464,7 +489,7 @@ class ArraySimulator(PureSimulator):
 
     @override
     def observe(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
-        return self.environment.observe(state["state"], self._gather(agents))
+        return self._look(agents, state, self._gather(agents))
 
     @override
     def begin(
@@ -497,9 +522,24 @@ class ArraySimulator(PureSimulator):
 
         return {name: bound(policy) for name, policy in self.spec.baselines.items()}
 
+    def _look(
+        self, agents: Sequence[int], state: State, physics: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.float32]:
+        """Return what `agents` with these physics observe."""
+        try:
+            return self._calls.observe(state["state"], physics)
+        except ContractError as error:
+            raise self._broken(error, agents) from error.__cause__
+
     @override
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
-        environment, physics = self.environment, self._rows
+        try:
+            return self._step(state, action)
+        except ContractError as error:
+            raise self._broken(error, self._agents) from error.__cause__
+
+    def _step(self, state: State, action: NDArray[np.generic]) -> Step:
+        environment, physics = self._calls, self._rows
         values, reward, terminated, measures = environment.step(
             state["state"], action, physics, self._draw_noise(len(action))
         )

@@ -90,11 +90,11 @@ class DriftingSimulator(ArraySimulator):
 
     @override
     def observe(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
-        return self.environment.observe(state["state"], self._rows)
+        return self._look(agents, state, self._rows)
 
     @override
     def shown(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
-        return self.environment.observe(state["state"], self._at(agents, [0] * len(agents)))
+        return self._look(agents, state, self._at(agents, [0] * len(agents)))
 
     @override
     def begin(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.errors import AgentError, ContractError
 from p2pfrl.core.rng import Purpose, Streams
-from p2pfrl.learning.environments.base import Array, Environment, Problem
+from p2pfrl.learning.environments.base import Array, Environment, Problem, Spec, checked
 from p2pfrl.learning.environments.random_actions import random_action
+
+if TYPE_CHECKING:
+    from p2pfrl.learning.environments.own_arrays import Functions
 
 _PROBES = 64
 _MOST_AGENTS = 32
@@ -82,17 +87,19 @@ def _step_distances(
     count = len(next(iter(rows.values()))) if rows else 0
     if count < 2:
         return []
-    states, action, noise = _probes(
-        environment, {name: values[:1] for name, values in rows.items()}
-    )
-    after = np.concatenate(
-        [
-            environment.step(
-                states, action, {name: values[i : i + 1] for name, values in rows.items()}, noise
-            )[0]
-            for i in range(count)
-        ]
-    )
+    functions, agent, moved = checked(environment), 0, []
+    try:
+        states, action, noise = _probes(
+            functions, spec, {name: values[:1] for name, values in rows.items()}
+        )
+        for agent in range(count):
+            own = {name: values[agent : agent + 1] for name, values in rows.items()}
+            moved.append(functions.step(states, action, own, noise)[0])
+    except ContractError as error:
+        raise AgentError(
+            agent, f"probe of the physics before the run, {error}"
+        ) from error.__cause__
+    after = np.concatenate(moved)
     scale = after.std(axis=(0, 1))
     after /= np.where(scale > 0, scale, 1.0)
     assert after.shape[-1] == spec.state
@@ -104,10 +111,9 @@ def _step_distances(
 
 
 def _probes(
-    environment: Environment, first: Mapping[str, NDArray[np.generic]]
+    environment: Functions, spec: Spec, first: Mapping[str, NDArray[np.generic]]
 ) -> tuple[Array, NDArray[np.generic], Array]:
     """Return states, actions and noise of a row of probes, after 0 to 15 random steps."""
-    spec = environment.spec
     streams = Streams.of(0, [0], Purpose.PROBE)
     states = environment.reset(first, streams.uniform(_PROBES, spec.reset_noise))
     for step in range(16):

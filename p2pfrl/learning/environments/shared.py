@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from p2pfrl.core.errors import ContractError
 from p2pfrl.core.rng import Streams
 from p2pfrl.core.scene import Scene
 from p2pfrl.learning.environments.base import (
@@ -27,6 +28,7 @@ from p2pfrl.learning.environments.base import (
     Simulator,
     State,
     Step,
+    checked,
 )
 from p2pfrl.learning.meetings import worlds_of
 
@@ -119,6 +121,7 @@ class SharedSimulator(PureSimulator):
             spec = replace(spec, observation=own * spec.members, acts_on=own)
         super().__init__(spec, instances, seed, max_steps, name)
         self.environment = environment
+        self._calls = checked(environment)
         self._shows_world = shows_world
         self._members = spec.members
         self._physics = dict(physics)
@@ -159,9 +162,11 @@ class SharedSimulator(PureSimulator):
         """Return the state of agents; not only of whole worlds, since a row holds its world."""
         worlds, of, _ = self._places(agents)
         noise = Streams.of(self._seed, worlds, f"{purpose}-world-start")
-        made = self.environment.reset(
-            self._gather(worlds), noise.uniform(self.instances, self.spec.reset_noise)
-        )
+        start = noise.uniform(self.instances, self.spec.reset_noise)
+        try:
+            made = self._calls.reset(self._gather(worlds), start)
+        except ContractError as error:
+            raise self._broken(error, agents) from error.__cause__
         shape = (len(agents), self.instances)
         return {
             "state": made[of],
@@ -173,7 +178,10 @@ class SharedSimulator(PureSimulator):
     def observe(self, agents: Sequence[int], state: State) -> NDArray[np.float32]:
         worlds, of, member = self._places(agents)
         first = np.unique(of, return_index=True)[1]
-        seen = self._seen(state["state"][first], self._gather(worlds))
+        try:
+            seen = self._seen(state["state"][first], self._gather(worlds))
+        except ContractError as error:
+            raise self._broken(error, agents) from error.__cause__
         return np.ascontiguousarray(seen[of, member])
 
     @override
@@ -190,7 +198,13 @@ class SharedSimulator(PureSimulator):
 
     @override
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
-        environment, physics, k = self.environment, self._rows, self._members
+        try:
+            return self._step(state, action)
+        except ContractError as error:
+            raise self._broken(error, self._agents) from error.__cause__
+
+    def _step(self, state: State, action: NDArray[np.generic]) -> Step:
+        environment, physics, k = self._calls, self._rows, self._members
         world = state["state"][::k]
         joint = action.reshape(len(world), k, *action.shape[1:])
         values, own, over, found = environment.step(
@@ -218,7 +232,7 @@ class SharedSimulator(PureSimulator):
 
     def _seen(self, world: Array, physics: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the observations `(G, k, m, o)`, those of the others included if asked for."""
-        own = self.environment.observe(world, physics)
+        own = self._calls.observe(world, physics)
         if not self._shows_world:
             return own
         return np.concatenate([np.roll(own, -d, axis=1) for d in range(self._members)], axis=-1)
@@ -230,7 +244,7 @@ class SharedSimulator(PureSimulator):
         rows, instances = np.nonzero(finished)
         fresh = self._draw_resets(rows, instances)
         own = {name: value[rows] for name, value in self._rows.items()}
-        begun = self.environment.reset(own, fresh[:, None])
+        begun = self._calls.reset(own, fresh[:, None])
         values, seen = values.copy(), obs.reshape(len(values), self._members, *obs.shape[1:]).copy()
         values[rows, instances] = begun[:, 0]
         seen[rows, :, instances] = self._seen(begun, own)[:, :, 0]
