@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import lru_cache, partial
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -83,21 +82,13 @@ class DistributedNoise(ClipNoise):
         return None
 
     @override
-    def planned(self, releases: int | None) -> Self:
-        """Return the rule with sigma and budget instead of `target_epsilon`."""
-        if not self.discrete or self.target_epsilon is None:
-            return super().planned(releases)
-        count, own = self.releases or releases, SENSITIVITY[self.adjacency]
-        assert count is not None, "checked by `misfit`"
-        most = _spent_of(self.target_epsilon, self.delta)
-        sigma = own * math.sqrt(count / most) if most > 0.0 else math.inf
-        return replace(
-            self,
-            noise_multiplier=granted(sigma, own, 1.0, count, most),
-            target_epsilon=None,
-            releases=None,
-            budget=self.target_epsilon,
-        )
+    def least_noise(self, epsilon: float, releases: int) -> float:
+        """Return what `Gaussian` needs; of discrete noise what the bound by divergences does."""
+        if not self.discrete:
+            return super().least_noise(epsilon, releases)
+        own, most = SENSITIVITY[self.adjacency], _spent_of(epsilon, self.delta)
+        sigma = own * math.sqrt(releases / most) if most > 0.0 else math.inf
+        return granted(sigma, own, 1.0, releases, most)
 
     @property
     @override

@@ -106,15 +106,17 @@ class Gaussian(Privacy):
             return self
         count = self.releases or releases
         assert count is not None, "checked by scenario/checks/privacy.py"
-        sensitivity = SENSITIVITY[self.adjacency]
-        guarantee = self.target_epsilon, self.delta
         return replace(
             self,
-            noise_multiplier=_noise(sensitivity, self.decay, count, *guarantee),
+            noise_multiplier=self.least_noise(self.target_epsilon, count),
             target_epsilon=None,
             releases=None,
             budget=self.target_epsilon,
         )
+
+    def least_noise(self, epsilon: float, releases: int) -> float:
+        """Return the least sigma of the first release that keeps all of them to `epsilon`."""
+        return _noise(SENSITIVITY[self.adjacency], self.decay, releases, epsilon, self.delta)
 
     def clipped(self, change: Vector) -> Vector:
         """Return the change within its bound, float64, a new array."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,21 +48,12 @@ class SampledGaussian(Gaussian):
         return None
 
     @override
-    def planned(self, releases: int | None) -> Self:
-        """Return the rule with sigma and budget instead of `target_epsilon`."""
-        if self.sampled in (None, 1.0) or self.target_epsilon is None:
-            return super().planned(releases)
-        count = self.releases or releases
-        assert count is not None, "checked by `misfit`"
-        assert self.sampled is not None
-        sigma = _sigma_of(self.target_epsilon, self.delta, self.sampled, count)
-        return replace(
-            self,
-            noise_multiplier=min(sigma, super().planned(releases).noise_multiplier),
-            target_epsilon=None,
-            releases=None,
-            budget=self.target_epsilon,
-        )
+    def least_noise(self, epsilon: float, releases: int) -> float:
+        """Return the lesser of what `Gaussian` needs and of what the bound with sampling does."""
+        exact = super().least_noise(epsilon, releases)
+        if self.sampled is None or self.sampled == 1.0:
+            return exact
+        return min(_sigma_of(epsilon, self.delta, self.sampled, releases), exact)
 
     @property
     @override
