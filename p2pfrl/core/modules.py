@@ -54,6 +54,15 @@ def place_of(cls: Any) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
+def is_of_package(cls: Any) -> bool:
+    """Return whether a class or function is of this package, and not of a user's own.
+
+    >>> is_of_package(P2PFRLError), is_of_package(Path)
+    (True, False)
+    """
+    return str(cls.__module__).startswith("p2pfrl.")
+
+
 def is_place(name: str) -> bool:
     """Return whether a name has the form of a place."""
     module, colon, cls = name.partition(":")

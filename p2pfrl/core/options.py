@@ -19,7 +19,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from p2pfrl.core.members import Members
-from p2pfrl.core.modules import find_class, is_place, place_of
+from p2pfrl.core.modules import find_class, is_of_package, is_place, place_of
 from p2pfrl.core.problems import details, problem, refuse
 from p2pfrl.core.rule import in_our_words
 from p2pfrl.core.wording import closest, did_you_mean, show
@@ -226,7 +226,7 @@ class Rule(Slot):
 
     def read(self, value: object) -> object:
         """Return the rule that a table describes; a rule made in Python passes."""
-        if is_of_file(value) or type(value).__module__.startswith("p2pfrl."):
+        if is_of_file(value) or is_of_package(type(value)):
             return super().read(value)
         if isinstance(value, type):
             raise refuse(

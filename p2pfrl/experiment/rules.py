@@ -20,7 +20,7 @@ from p2pfrl.consensus.server_optimizers.base import ServerOptimizer
 from p2pfrl.consensus.topologies.base import Topology
 from p2pfrl.core.contract import described
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.modules import giving, is_place, place_of
+from p2pfrl.core.modules import giving, is_of_package, is_place, place_of
 from p2pfrl.core.options import slot_of
 from p2pfrl.core.problems import phrases
 from p2pfrl.core.tables import plain
@@ -126,7 +126,7 @@ def knowing_learner(given: AllRules, *, text: str | bytes = "") -> Iterator[None
         (type(learner) if isinstance(learner, Learner) else learner, ("make", "kind")),
         (policy, ("policy",)),
     ):
-        if not isinstance(target, type) or target.__module__.startswith("p2pfrl."):
+        if not isinstance(target, type) or is_of_package(target):
             continue
         names[place_of(target)] = target
         place = next((recorded[key] for key in keys if key in recorded), None)

@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from p2pfrl.catalog import table
 from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.errors import P2PFRLError
-from p2pfrl.core.modules import place_of
+from p2pfrl.core.modules import is_of_package, place_of
 from p2pfrl.core.options import Rule, Slot, construct, dump, options_of, schema_of
 from p2pfrl.core.problems import details, problem, refuse
 from p2pfrl.core.rule import rule
@@ -170,7 +170,7 @@ class EnvironmentSlot(Slot):
             own.pop("opponents")
         if not value.privacy_weight:  # nor anything that others learn
             own.pop("privacy_weight")
-        if not type(value.rule).__module__.startswith("p2pfrl."):
+        if not is_of_package(type(value.rule)):
             own["id"] = place_of(type(value.rule))
         options: dict[str, object] = (
             dump(value.rule) if dataclasses.is_dataclass(value.rule) else {}

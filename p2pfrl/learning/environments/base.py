@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from p2pfrl.core.distributions.base import Distribution
 from p2pfrl.core.errors import AgentError, ContractError
+from p2pfrl.core.modules import is_of_package
 from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.core.scene import Scene
 
@@ -436,7 +437,7 @@ class PureSimulator(Simulator):
 
 def checked(environment: Functions) -> Functions:
     """Return the functions of an environment; a user's own with checks of what they return."""
-    if type(environment).__module__.startswith("p2pfrl."):
+    if is_of_package(type(environment)):
         return environment
     from p2pfrl.learning.environments.own_arrays import CheckedFunctions
 
