@@ -103,6 +103,6 @@ def _rounds(n: int, count: int, rounds: int) -> float:
             world.simulation.stop()
         return len(times) > rounds
 
-    with build(scenario, on_row=on_row) as world, employed(count, scenario, world):
+    with build(scenario, on_row=on_row) as world, employed(count, scenario, world.trainer):
         world.simulation.run()
     return (times[-1] - times[0]) / (len(times) - 1)

@@ -171,7 +171,8 @@ Workers = Annotated[
     Parameter(
         name="--workers",
         converter=workers,
-        help="Processes that train in one simulated run; by default auto: one per core where it pays.",
+        help="Processes that train in one run; by default auto: one per core where it pays. With --transport tcp "
+        "so many for each of its processes, 1 by default.",
     ),
 ]
 Executor = Annotated[

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -25,6 +25,7 @@ from p2pfrl.commands.arguments import (
     Set,
     text,
     whole,
+    workers,
 )
 from p2pfrl.commands.place import its_own, named, place_of, refuse_strangers, security_of, shown
 from p2pfrl.commands.streams import results
@@ -106,6 +107,16 @@ Evaluate = Annotated[
         help="Open the environments of all agents on this host and evaluate; else none is opened.",
     ),
 ]
+Trainers = Annotated[
+    int | Literal["auto"],
+    Parameter(
+        name="--workers",
+        converter=workers,
+        help="Processes that train the agents of this one; 1 by default, as other peers may run on this machine; "
+        "auto: one per core once training has taken 3 s of CPU, where it pays. They pay where the updates of all agents "
+        "together take 0.1 s or more. Results do not depend on it.",
+    ),
+]
 Start = Annotated[float, Parameter(help="Seconds to wait for everyone at the start.")]
 _SHOWN = (
     "agents",
@@ -137,6 +148,7 @@ def peer(
     tls: Tls = None,
     insecure: Insecure = False,
     start_timeout: Start = 120.0,
+    workers: Trainers = 1,
     set: Set = (),
     seed: Seed = None,
     out: Out = None,
@@ -167,6 +179,10 @@ def peer(
     with borrowing():
         chosen = Overrides(set, seed).load(file, place.agents)
         refuse_strangers(place, chosen)
+        if workers != 1 and place.agents and max(place.agents) < 0:
+            raise ScenarioError(
+                [f"--workers {workers}: no agent trains in this process, only --agents {agents}"]
+            )
         security = security_of(place, secret, tls, insecure)
         name = show_agents(place.agents) if place.agents else f"{count}-more"
         directory = out or Path("runs") / chosen.name / f"peer-{name}"
@@ -190,6 +206,7 @@ def peer(
                 timing=Timing(start=start_timeout),
                 quiet=quiet,
                 announce=announce,
+                workers=workers,
             )
     if json:
         print(encoder.dumps(dict(summary), indent=None if quiet else 2), file=results())

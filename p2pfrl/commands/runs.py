@@ -126,6 +126,7 @@ def scenario(
             chosen,
             out or run_directory(chosen),
             jobs or PROCESSES,
+            1 if workers is None else int(workers),
             quiet=quiet,
             as_json=json,
             overwrite=overwrite,
@@ -169,8 +170,9 @@ def _fits(
         raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
     if executor != "local":
         raise ScenarioError([f"--executor {executor}: {own}"])
-    if workers is not None:
-        raise ScenarioError([f"--workers {workers}: {own}; give --jobs {workers}"])
+    if workers == "auto":
+        fix = "which share the cores; give a number, for each of them"
+        raise ScenarioError([f"--workers auto: {own}, {fix}"])
     if trace:
         raise ScenarioError(["--trace: the simulator alone knows the order of all events"])
 
@@ -179,6 +181,7 @@ def _over_tcp(
     scenario: Scenario,
     directory: Path,
     processes: int,
+    workers: int,
     *,
     quiet: bool,
     as_json: bool,
@@ -199,7 +202,13 @@ def _over_tcp(
         require(log)
     with live_page(directory, live), watching(scenario, directory, quiet=quiet) as watcher:
         record = run_processes(
-            scenario, directory, processes, quiet=quiet, overwrite=overwrite, progress=watcher
+            scenario,
+            directory,
+            processes,
+            quiet=quiet,
+            overwrite=overwrite,
+            progress=watcher,
+            workers=workers,
         )
     page = write([directory]) if draws else None
     if log is not None:

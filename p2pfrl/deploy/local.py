@@ -44,6 +44,7 @@ def run_processes(
     quiet: bool,
     overwrite: bool = False,
     progress: Progress | None = None,
+    workers: int = 1,
 ) -> Record:
     """Run a scenario as processes on loopback, collect their records, and return the record.
 
@@ -57,6 +58,7 @@ def run_processes(
         quiet: whether to show no progress.
         overwrite: whether to replace a run in the directory.
         progress: called with a row when all processes have completed another round.
+        workers: processes that train, of each process with agents.
 
     Raises:
         P2PFRLError: a process failed, or the directory has something else.
@@ -89,7 +91,7 @@ def run_processes(
                         where = ["--lead"]
                     else:
                         where = ["--rendezvous", processes[0].rendezvous()]
-                    processes.append(_start(file, agents, home, where, quiet=quiet))
+                    processes.append(_start(file, agents, home, where, workers, quiet=quiet))
                 _follow(processes, homes, progress)
                 for (agents, _), process in zip(there, processes, strict=True):
                     _finish(process, may_die=bool(scenario.standbys) and max(agents) < 0)
@@ -231,9 +233,17 @@ class _Process:
 
 
 def _start(
-    file: Path, agents: Sequence[int], home: Path, where: Sequence[str], *, quiet: bool
+    file: Path,
+    agents: Sequence[int],
+    home: Path,
+    where: Sequence[str],
+    workers: int,
+    *,
+    quiet: bool,
 ) -> _Process:
     words = ["--agents", show_agents(agents), "--out", str(home), *where]
+    if workers > 1 and max(agents) >= 0:
+        words += ["--workers", str(workers)]
     command = [sys.executable, "-m", "p2pfrl", "peer", str(file), *words, "--quiet", "--json"]
     # In a group of its own, a process does not get the interrupts of the terminal a second time.
     process = subprocess.Popen(

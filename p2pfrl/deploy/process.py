@@ -9,7 +9,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import AsyncExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -38,6 +38,7 @@ from p2pfrl.deploy.ledgers import open_ledgers, path_of, read_charges
 from p2pfrl.deploy.memory import Memory
 from p2pfrl.deploy.status import PERIOD, Status, waiting_status, write_failure
 from p2pfrl.deploy.thinning import thinning_of
+from p2pfrl.deploy.workers import employed_here
 from p2pfrl.learning.environments.gym import opened
 from p2pfrl.learning.environments.specs import encode
 from p2pfrl.learning.trainer import Trainer
@@ -76,6 +77,7 @@ from p2pfrl.scenario.render import resolved
 from p2pfrl.scenario.sources import copy_files, sources
 
 if TYPE_CHECKING:
+    from p2pfrl.experiment.workforce import Count, Workforce
     from p2pfrl.net.credentials import Credentials
 
 JOURNAL = "journal.bin"
@@ -126,6 +128,7 @@ def deploy(
     timing: Timing,
     quiet: bool = False,
     announce: Callable[[Address], None] = lambda address: None,
+    workers: Count = 1,
 ) -> Mapping[str, Any]:
     """Run one process to its end; return its summary.
 
@@ -137,6 +140,8 @@ def deploy(
         timing: timing of the links.
         quiet: whether to print nothing.
         announce: called in the lead with the address on which it listens for the others.
+        workers: number of processes that train its agents, or "auto": one for each core, once
+            training has taken a few seconds and if it pays. Results do not depend on it.
 
     Raises:
         P2PFRLError: some processes did not connect in time, or something was refused, or the
@@ -145,7 +150,7 @@ def deploy(
     refuse_faults(scenario.faults)
     refuse_attacks(scenario)
     with reserved_for_peer(out):
-        return _deploy_in(scenario, place, out, security, timing, announce, quiet=quiet)
+        return _deploy_in(scenario, place, out, security, timing, announce, workers, quiet=quiet)
 
 
 def _deploy_in(
@@ -155,6 +160,7 @@ def _deploy_in(
     security: Security,
     timing: Timing,
     announce: Callable[[Address], None],
+    workers: Count,
     *,
     quiet: bool,
 ) -> Mapping[str, Any]:
@@ -171,7 +177,7 @@ def _deploy_in(
         )
         return finished
     _refuse_departed(out)
-    main = _deploy(scenario, place, out, security, timing, log, announce)
+    main = _deploy(scenario, place, out, security, timing, log, announce, workers)
     try:
         # One thread and no warnings of numpy, as in the simulator.
         numbers = np.errstate(over="ignore", invalid="ignore")
@@ -220,6 +226,7 @@ async def _deploy(
     timing: Timing,
     log: RunLog,
     announce: Callable[[Address], None],
+    workers: Count,
 ) -> Mapping[str, Any]:
     began = time.perf_counter()
     _end_on_signals()
@@ -242,7 +249,9 @@ async def _deploy(
         refuse_split_hosts(place.agents, scenario.hosted)
     listener, address = await listen(place.bind, security.server)
     layout = assembly.learning.stack.layout
-    with closing(listener.server), closing(assembly):
+    async with AsyncExitStack() as block:
+        block.enter_context(closing(listener.server))
+        block.enter_context(closing(assembly))
         own = Identity(
             scenario.name,
             hash8(scenario),
@@ -265,6 +274,7 @@ async def _deploy(
         if met is not None:
             met.live(ids)
         trainer = assembly.trainer([agent for agent in ids if agent >= 0])
+        force = await block.enter_async_context(employed_here(workers, scenario, trainer, log))
         writes = _writes(scenario, log)
         log.kept = audit.note
         audit.add("begin", scenario=hash8(scenario), agents=names_of(ids), incarnation=incarnation)
@@ -324,7 +334,7 @@ async def _deploy(
             wall = time.perf_counter() - began
             audit.add("end", why=reason)
             summary = {
-                **_summary(scenario, ids, node, trainer, journal, reason, incarnation, wall),
+                **_summary(scenario, ids, node, trainer, journal, reason, incarnation, wall, force),
                 "writes_failed": writes.failed,
                 **spent(assembly.privacy, ledgers, REAL),
                 **assembly.secured(),
@@ -715,6 +725,7 @@ def _summary(
     reason: str,
     incarnation: int,
     wall: float,
+    force: Workforce | None,
 ) -> dict[str, Any]:
     traffic = node.traffic
     traffic.messages_late = sum(schedule.messages_late for schedule in node.schedules)
@@ -737,5 +748,6 @@ def _summary(
         "refusals": node.mesh.refusals,
         "links_lost": node.mesh.lost,
         "mean_batch": trainer.mean_batch,
+        **({} if force is None else {"workers": force.count}),
         "versions": versions(trainer.stack.traits.engine),
     }

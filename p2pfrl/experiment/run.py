@@ -131,7 +131,7 @@ def simulate(
             nullcontext()
             if workers is None and cluster is None
             else employed(
-                "auto" if workers is None else workers, scenario, world, cluster
+                "auto" if workers is None else workers, scenario, world.trainer, cluster
             ) as force,
         ):
             world.assembly.learning.follow(working)

@@ -1,4 +1,4 @@
-"""The worker processes of a simulated run: how many, from when on, and what is said about them."""
+"""The worker processes of a run, or of a process of one: how many, from when on, what is said."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from p2pfrl.build.training import trained
-from p2pfrl.build.world import World
 from p2pfrl.core.arguments import Kind
 from p2pfrl.core.children import imported, one_thread_each, preloaded
 from p2pfrl.core.errors import ScenarioError, ScenarioWarning
@@ -58,15 +57,22 @@ def cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
     return min(bound or 1, share) if share > 0 else bound or 1
 
 
+def _warn(text: str) -> None:
+    """Say something of workers as a warning."""
+    warnings.warn(f"workers: {text}", ScenarioWarning, stacklevel=3)
+
+
 @dataclass
 class Workforce:
     """Who trains in a run.
 
     Attributes:
+        speak: says something to the user.
         workers: the processes; None: this one alone.
         notes: what has been said about them.
     """
 
+    speak: Callable[[str], None] = _warn
     workers: Workers | OnCluster | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -79,27 +85,33 @@ class Workforce:
         """Say something, once."""
         if text not in self.notes:
             self.notes.append(text)
-            warnings.warn(f"workers: {text}", ScenarioWarning, stacklevel=2)
+            self.speak(text)
 
 
-def why_not(scenario: Scenario, world: World) -> str:
-    """Return why the updates of a run can be computed in one process only; "" if they need not."""
+def why_not(scenario: Scenario, trainer: Trainer) -> str:
+    """Return why a trainer's updates can be computed in one process only; "" if they need not."""
     if scenario.compute.device != "cpu":
         return "a process uses one device, so that updates are computed in one process"
     makes = scenario.makes
     for problem in (make.environment.rule for make in makes if make.environment is not None):
         if not problem.is_saved_whole:
             return "environments of this kind keep what no array holds, so that they stay in one process"
-    if not world.trainer.stack.traits.is_saved_whole:
+    if not trainer.stack.traits.is_saved_whole:
         return "this learner keeps what no array holds, so that it stays in one process"
+    if len(trainer.agents) <= trainer.stack.traits.members:
+        return "an update of one agent, or of one shared world, is computed in one process"
     return ""
 
 
 @contextmanager
 def employed(
-    count: Count, scenario: Scenario, world: World, cluster: str | None = None
+    count: Count,
+    scenario: Scenario,
+    trainer: Trainer,
+    cluster: str | None = None,
+    say: Callable[[str], None] = _warn,
 ) -> Iterator[Workforce]:
-    """Let processes compute the updates of a world in the block; they end with it.
+    """Let processes compute the updates of a trainer in the block; they end with it.
 
     Where they cannot, or where "auto" finds that they would not pay, this process trains, and
     `Workforce.notes` says why.
@@ -107,8 +119,9 @@ def employed(
     Args:
         count: how many.
         scenario: what runs.
-        world: built from it, before it runs.
+        trainer: of the agents that live here, before it runs.
         cluster: address of a Ray cluster whose workers train in place of processes here.
+        say: says to the user what `Workforce.notes` gets.
 
     Raises:
         P2PFRLError: there is no such cluster; or this process is a worker of another run that has
@@ -116,21 +129,20 @@ def employed(
     """
     if getattr(current_process(), "_inheriting", False) and count != 1:
         raise ScenarioError([f"workers: {GUARD}"])
-    force = Workforce()
-    trainer, before = world.trainer, world.trainer.executor
+    force, before = Workforce(say), trainer.executor
     if cluster is not None:
-        with _on_cluster(force, count, scenario, world, cluster):
+        with _on_cluster(force, count, scenario, trainer, cluster):
             yield force
         return
-    most = min(cores(), -(-scenario.agents // _LEAST)) if count == "auto" else count
-    reason = why_not(scenario, world) if most > 1 else ""
+    most = min(cores(), -(-len(trainer.agents) // _LEAST)) if count == "auto" else count
+    reason = why_not(scenario, trainer) if most > 1 else ""
     if most > 1 and reason and count != "auto":
         force.say(f"{reason}: training goes on in this one alone")
     try:
         if count == "auto" and not reason and most > 1:
-            trainer.executor = _growing(force, scenario, world, most)
+            trainer.executor = _growing(force, scenario, trainer, most)
         elif count != "auto" and not reason and most > 1:
-            trainer.executor = _now(force, scenario, world, most) or before
+            trainer.executor = _now(force, scenario, trainer, most) or before
         yield force
     finally:
         trainer.executor = before
@@ -148,14 +160,14 @@ def _end(force: Workforce) -> None:
 
 @contextmanager
 def _on_cluster(
-    force: Workforce, count: Count, scenario: Scenario, world: World, address: str
+    force: Workforce, count: Count, scenario: Scenario, trainer: Trainer, address: str
 ) -> Iterator[None]:
-    """Let a cluster compute the updates of a world in the block."""
+    """Let a cluster compute the updates of a trainer in the block."""
     from p2pfrl.experiment.rays import RayCluster, connected
 
-    trainer, before = world.trainer, world.trainer.executor
+    before = trainer.executor
     with connected(address) as cpus:
-        if reason := why_not(scenario, world):
+        if reason := why_not(scenario, trainer):
             force.say(f"{reason}: training goes on in this one alone")
         else:
             stack = trainer.stack
@@ -176,31 +188,31 @@ def _on_cluster(
             _end(force)
 
 
-def _growing(force: Workforce, scenario: Scenario, world: World, most: int) -> Executor:
+def _growing(force: Workforce, scenario: Scenario, trainer: Trainer, most: int) -> Executor:
     """Return what starts processes when they pay."""
 
     def warm() -> None:
         from multiprocessing import forkserver
 
         with one_thread_each():
-            preloaded(_preload(world.trainer.stack))
+            preloaded(_preload(trainer.stack))
             forkserver.ensure_running()
 
     def grow() -> Executor | None:
-        found = _now(force, scenario, world, most)
+        found = _now(force, scenario, trainer, most)
         if found is not None:
             force.say(
                 f"training goes on in {most} processes besides this one; results do not depend on it"
             )
         return found
 
-    return Growing(world.trainer.update_batch, warm, grow)
+    return Growing(trainer.update_batch, warm, grow)
 
 
-def _now(force: Workforce, scenario: Scenario, world: World, count: int) -> Workers | None:
+def _now(force: Workforce, scenario: Scenario, trainer: Trainer, count: int) -> Workers | None:
     """Start processes; return None, and say why, if they cannot train."""
     try:
-        workers = workers_of(world.trainer, partial(trained, scenario), count, force.say)
+        workers = workers_of(trainer, partial(trained, scenario), count, force.say)
         workers.start()
     except WorkersError as error:
         force.say(f"{error}: training goes on in this process alone")

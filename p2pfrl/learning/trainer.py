@@ -13,7 +13,8 @@ three moments:
 
 A batch is computed in chunks of agents by an executor (executors.py). One that computes elsewhere
 gets a chunk as soon as enough updates have started, and `compute` waits for the results, so that
-what happens between the two moments goes on meanwhile.
+what happens between the two moments goes on meanwhile. Where `compute` runs in a thread of its own
+(`overlaps`), what happens goes on anyway, and chunks are submitted there alone.
 
 Members of a shared world (environments/shared.py) start together: between the first two moments
 comes `begin([..])`, with those members that are present (meetings.py). The others take part as
@@ -128,6 +129,8 @@ class Trainer:
         transitions: agent -> what its last update collected, where it collected instead of
             learning.
         executor: computes the chunks. Another one may take its place between two updates.
+        overlaps: whether chunks are submitted before `compute`. False where another thread calls
+            it: an executor belongs to one thread.
 
     Args:
         stack: the learner that computes.
@@ -152,6 +155,7 @@ class Trainer:
         self.transitions: dict[int, Vector] = {}
         self._same_start = same_start
         self.executor: Executor = executor or InThisThread(self.update_batch)
+        self.overlaps = True
         self._rows = {agent: row for row, agent in enumerate(self.agents)}
         self._pending: dict[int, _Pending] = {}
         self._passengers: dict[int, _Pending] = {}
@@ -312,6 +316,8 @@ class Trainer:
 
     def _advance(self) -> None:
         """Submit the updates that have started, if there is room, in chunks of full size."""
+        if not self.overlaps:
+            return
         size = self._size(len(self.agents))
         while len(self._queue) >= size and self.executor.has_room():
             self._submit(sorted(islice(self._queue, size)))

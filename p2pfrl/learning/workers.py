@@ -18,6 +18,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from multiprocessing.heap import Arena
 from time import monotonic
@@ -84,12 +85,19 @@ class Shapes:
     @property
     def size(self) -> int:
         """Bytes of a place for `rows` agents."""
-        return sum(self._size(index, self.rows) for index in range(len(self.arrays)))
+        return sum(map(self._aligned, self._each))
 
-    def _size(self, index: int, rows: int) -> int:
-        _, shape, dtype = self.arrays[index]
-        size = rows * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        return -(-size // ALIGNMENT) * ALIGNMENT
+    @cached_property
+    def _each(self) -> tuple[int, ...]:
+        """Bytes of one row of every array."""
+        return tuple(
+            int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            for _, shape, dtype in self.arrays
+        )
+
+    def _aligned(self, each: int) -> int:
+        """Return the bytes from an array with so many bytes a row to the next one."""
+        return -(-self.rows * each // ALIGNMENT) * ALIGNMENT
 
     def views(self, arena: Arena, place: int, rows: int) -> tuple[Vector, State]:
         """Return parameters and state of the first `rows` agents of a place, each aligned.
@@ -98,10 +106,10 @@ class Shapes:
         """
         whole = np.frombuffer(arena.buffer, np.uint8, self.size, place * self.size)
         start, state = 0, State()
-        for index, (name, shape, dtype) in enumerate(self.arrays):
-            size = rows * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-            state[name] = whole[start : start + size].view(dtype).reshape(rows, *shape)
-            start += self._size(index, rows)
+        for (name, shape, dtype), each in zip(self.arrays, self._each, strict=True):
+            values = whole[start : start + rows * each]
+            state[name] = values.view(dtype).reshape(rows, *shape)
+            start += self._aligned(each)
         parameters: Vector = state.pop("")  # type: ignore[assignment]  # floats, as they were
         return parameters, state
 

@@ -118,6 +118,7 @@ class Node:
         self.actors: dict[int, Actor] = {}
         self._decoder = decoder
         self._trainer = trainer
+        trainer.overlaps = False  # `Batches` computes in a thread
         self._spawn = spawn
         self._save = save
         self._neighbors = neighbors

@@ -44,9 +44,18 @@ def test_a_number_that_is_none_is_refused(file, value, capsys):
     )
 
 
-def test_processes_of_a_deployment_are_not_workers(file, capsys):
-    assert main(["scenario", file, "--workers", "2", "--transport", "tcp"]) == 2
-    assert "give --jobs 2" in capsys.readouterr().err
+def test_processes_of_a_deployment_share_the_cores_as_they_are_told(file, capsys):
+    assert main(["scenario", file, "--workers", "auto", "--transport", "tcp"]) == 2
+    said = "--transport tcp has processes of its own, which share the cores; give a number"
+    assert said in capsys.readouterr().err
+
+
+def test_a_process_that_trains_nobody_has_no_workers(file, capsys):
+    words = ["peer", file, "--set", "mode=central", "--agents", "coordinator", "--lead"]
+    assert main([*words, "--workers", "2"]) == 2
+    assert "--workers 2: no agent trains in this process" in capsys.readouterr().err
+    assert main([*words, "--workers", "0"]) == 2
+    assert "--workers: expected auto or a number from 1" in capsys.readouterr().err
 
 
 def test_the_summary_says_how_many_train(file, tmp_path, capsys):

@@ -22,6 +22,7 @@ from p2pfrl.experiment.parcel import packed, unpacked, write_all
 from p2pfrl.experiment.sweep import sweep
 from p2pfrl.learning.learners.base import Batch
 from p2pfrl.learning.remote import GoneError, OnCluster
+from p2pfrl.learning.trainer import Trainer
 from p2pfrl.learning.workers import Greeting
 from p2pfrl.scenario import Scenario, load, loads
 
@@ -93,8 +94,8 @@ def run_on(machines: Machines, count: int = 3) -> p2pfrl.Record:
     """Run with workers of these machines."""
     found: list[OnCluster] = []
 
-    def now(force: Any, scenario: Scenario, world: Any, most: int) -> OnCluster:
-        greeting = Greeting.of(world.trainer.stack)
+    def now(force: Any, scenario: Scenario, trainer: Trainer, most: int) -> OnCluster:
+        greeting = Greeting.of(trainer.stack)
         found.append(OnCluster(machines, greeting, count, force.say))
         found[0].start()
         force.workers = found[0]
