@@ -113,8 +113,8 @@ Trainers = Annotated[
         name="--workers",
         converter=workers,
         help="Processes that train the agents of this one; 1 by default, as other peers may run on this machine; "
-        "auto: one per core once training has taken 3 s of CPU, where it pays. They pay where the updates of all agents "
-        "together take 0.1 s or more. Results do not depend on it.",
+        "auto: one per core once training has taken 3 s of CPU. They pay where the updates of all agents together take "
+        "0.1 s or more. Results do not depend on it.",
     ),
 ]
 Start = Annotated[float, Parameter(help="Seconds to wait for everyone at the start.")]
