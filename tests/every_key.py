@@ -190,7 +190,7 @@ def _values(annotation: Any, least: float, value: Any) -> Iterator[object]:
 
 # --- runs ---------------------------------------------------------------------------------------
 
-_ECHOES = ("wall_seconds", "versions", "sources", "start", "seed", "mode", "agents")
+_ECHOES = ("wall_seconds", "versions", "sources", "start", "seed", "mode", "agents", "device")
 """What a summary says of the time, the machine and the scenario itself."""
 
 

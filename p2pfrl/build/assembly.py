@@ -11,6 +11,7 @@ import numpy as np
 
 from p2pfrl.agent import Agent, Rules
 from p2pfrl.build.attackers import Attackers
+from p2pfrl.build.devices import chosen
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.build.modes.base import AgentLife, CoordinatorLife, Neighbors, Plan
 from p2pfrl.build.secure import (
@@ -58,6 +59,7 @@ class Assembly:
     Attributes:
         scenario: what is built: without the rules that its mode has no use for.
         mode: what sets its mode apart.
+        device: where minibatch steps are taken.
         learning: learner and environments.
         plan: what all participants are made from.
         resources: of the agents.
@@ -68,20 +70,24 @@ class Assembly:
     Args:
         scenario: what to build.
         keyring: keys of secure sums; None for those of a simulation.
+        agents: how many train in this process; None: all.
 
     Raises:
         TopologyError: the mixing rule does not fit the graph.
         ScenarioError: a rule needs what the scenario does not have.
     """
 
-    def __init__(self, scenario: Scenario, keyring: Keyring | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, keyring: Keyring | None = None, agents: int | None = None
+    ) -> None:
         self._keyring = keyring
         self.sums: Sums | None = None
         self._builder = BUILDERS[scenario.mode]()
         self.mode = self._builder.mode
         self.scenario = scenario = self._builder.plain(scenario)
         view = TopologyView(scenario.topology, scenario.agents, scenario.seed)
-        self.learning = learning(scenario)
+        self.device = chosen(scenario, scenario.agents if agents is None else agents)
+        self.learning = learning(self.device.applied(scenario))
         self.resources = resources(scenario, self.learning.stack)
         mixing: Mixing = Metropolis()
         if self.mode.mixes:

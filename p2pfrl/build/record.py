@@ -134,6 +134,7 @@ def compose(
         "parameters": layout.size,
         **({"sources": found} if (found := sources(scenario)) else {}),
         **({"start": start.record} if (start := assembly.learning.start) else {}),
+        **({"device": found} if (found := assembly.device.record) else {}),
         **({"error_is": stack.objective.error_is} if _has_error(recorder) else {}),
         **digests,
     }
@@ -149,7 +150,12 @@ def compose(
     if scenario.allocation.exponent is not None:
         agents[SHARE] = shares(scenario)[agents["agent"]]
     is_whole = totals.stopped_by not in (FAILURE, INTERRUPT)
-    new = newcomers(scenario, stack, parameters, recorder.evaluation if is_whole else None)
+    new = newcomers(
+        assembly.device.applied(scenario),
+        stack,
+        parameters,
+        recorder.evaluation if is_whole else None,
+    )
     measured = {
         "evaluation": {
             **_evaluation(recorder, others, is_greedy=stack.evaluator.is_greedy),

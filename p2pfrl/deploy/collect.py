@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from p2pfrl.build.assembly import Assembly
+from p2pfrl.build.devices import Choice, using
 from p2pfrl.build.privacy import REAL, among, spent
 from p2pfrl.build.record import Totals, compose, opted_out, parameters_digest
 from p2pfrl.core.errors import RecordError
@@ -67,7 +68,7 @@ def collect(directories: Sequence[Path], out: Path, *, evaluating: bool = False)
         raise RecordError("expected the run directories of all peers")
     with borrowing(_sizes(directories)):
         scenario, peers = read_peers(directories)
-        with closing(Assembly(scenario)) as assembly:
+        with using(Choice("cpu")), closing(Assembly(scenario)) as assembly:
             return _collect(scenario, peers, assembly, out, evaluating=evaluating)
 
 
@@ -253,4 +254,5 @@ def _describe(peer: Peer) -> dict[str, Any]:
         "bytes_sent": totals.bytes_sent,
         "deadlines_expired": peer.summary.get("deadlines_expired"),
         "refusals": peer.summary.get("refusals"),
+        **({"device": found} if (found := peer.summary.get("device")) else {}),
     }

@@ -21,6 +21,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from p2pfrl.build.assembly import Assembly
+from p2pfrl.build.devices import Choice, keep, kept, using
 from p2pfrl.build.participants import everyone
 from p2pfrl.build.privacy import REAL, spent
 from p2pfrl.build.record import coordinated, talked
@@ -234,9 +235,13 @@ async def _deploy(
     credentials = _credentials(security, place.agents, log)
     text = resolved(scenario)
     met = _acquaintances(scenario, out)
-    assembly = Assembly(scenario, _keyring(scenario, security, log, met))
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))
+    device = kept(out / "checkpoints")
+    with nullcontext() if device is None else using(device):
+        assembly = Assembly(scenario, _keyring(scenario, security, log, met), _trained(place))
     incarnation = checkpoints.incarnation()
+    if device is None:
+        _keep_device(assembly.device, out / "checkpoints", log)
     if place.fleet is None and (known := checkpoints.whereabouts()) is not None:
         port, ids, fleet = known
         place = replace(place, agents=ids, bind=(place.bind[0], port), fleet=fleet)
@@ -334,7 +339,7 @@ async def _deploy(
             wall = time.perf_counter() - began
             audit.add("end", why=reason)
             summary = {
-                **_summary(scenario, ids, node, trainer, journal, reason, incarnation, wall, force),
+                **_summary(assembly, ids, node, trainer, journal, reason, incarnation, wall, force),
                 "writes_failed": writes.failed,
                 **spent(assembly.privacy, ledgers, REAL),
                 **assembly.secured(),
@@ -376,6 +381,25 @@ async def _deploy(
         if reason == "coordinator_gone":
             raise P2PFRLError(_gone(scenario, ids, summary))
         return summary
+
+
+def _trained(place: Place) -> int:
+    """Return how many agents train in a process."""
+    return sum(agent >= 0 for agent in place.agents) if place.agents else place.count
+
+
+def _keep_device(device: Choice, folder: Path, log: RunLog) -> None:
+    """Write where this process takes minibatch steps, for its next start, and say it.
+
+    Raises:
+        RecordError: it cannot be written.
+    """
+    try:
+        keep(device, folder)
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from error
+    if device.said:
+        log.say(device.said)
 
 
 def _acquaintances(scenario: Scenario, out: Path) -> Acquaintances | None:
@@ -717,7 +741,7 @@ def settings(text: str) -> dict[str, str]:
 
 
 def _summary(
-    scenario: Scenario,
+    assembly: Assembly,
     ids: Sequence[int],
     node: Node,
     trainer: Trainer,
@@ -727,7 +751,7 @@ def _summary(
     wall: float,
     force: Workforce | None,
 ) -> dict[str, Any]:
-    traffic = node.traffic
+    scenario, traffic = assembly.scenario, node.traffic
     traffic.messages_late = sum(schedule.messages_late for schedule in node.schedules)
     traffic.messages_duplicate = node.mesh.refusals.get("replay", 0)
     traffic.deadlines_expired = sum(schedule.deadlines_expired for schedule in node.schedules)
@@ -750,4 +774,5 @@ def _summary(
         "mean_batch": trainer.mean_batch,
         **({} if force is None else {"workers": force.count}),
         "versions": versions(trainer.stack.traits.engine),
+        **({"device": found} if (found := assembly.device.record) else {}),
     }

@@ -3,6 +3,7 @@
 `checkpoints/` in the run directory has these files:
 
     scenario.toml   the resolved scenario
+    device.json     where minibatch steps are taken, if `compute.device = "auto"` has chosen it
     run.state       the newest state; run.previous is the one before
     rows-K.state    the record's rows between two checkpoints
     events.bin      all events so far, from which the digest is computed again
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from p2pfrl.build.devices import Choice, keep, kept
 from p2pfrl.build.world import World
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.state import read, write
@@ -116,6 +118,7 @@ class Checkpoints:
             text = resolved(self._scenario)
             (self._folder / _SCENARIO).write_text(text, encoding="utf-8")
             copy_files(self._scenario, self._folder)
+            keep(world.assembly.device, self._folder)
             reserve_note(self._folder.parent)
             self._follow(world, (self._folder / _EVENTS).open("w+b"), 0)
         except OSError as error:
@@ -240,6 +243,15 @@ def scenario_of(directory: Path, overrides: Mapping[str, object] | None = None) 
     """
     path = directory / FOLDER / _SCENARIO
     return loads(text_of(directory), overrides, source=str(path))
+
+
+def device_of(directory: Path) -> Choice | None:
+    """Return the device with which a run that has not finished began; None if none was chosen.
+
+    Raises:
+        RecordError: the file is damaged.
+    """
+    return kept(directory / FOLDER)
 
 
 def text_of(directory: Path) -> str:

@@ -16,19 +16,26 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from typing_extensions import Unpack
 
+from p2pfrl.build.devices import Choice, using
 from p2pfrl.build.privacy import SIMULATED, among, spent
 from p2pfrl.build.record import Totals, compose, opted_out
 from p2pfrl.build.world import World, build
 from p2pfrl.core.actor import Actor
 from p2pfrl.core.arguments import Kind, checked_call
 from p2pfrl.core.causes import FOREIGN, cause, is_of_user
-from p2pfrl.core.errors import IdleWarning, P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.errors import (
+    IdleWarning,
+    P2PFRLError,
+    RecordError,
+    ScenarioError,
+    ScenarioWarning,
+)
 from p2pfrl.core.interrupts import postponed, raised
 from p2pfrl.core.state import State
 from p2pfrl.core.units import SECOND
 from p2pfrl.core.wording import show
 from p2pfrl.core.writes import Writes
-from p2pfrl.experiment.checkpoints import Checkpoints, scenario_of, text_of
+from p2pfrl.experiment.checkpoints import Checkpoints, device_of, scenario_of, text_of
 from p2pfrl.experiment.live import Live
 from p2pfrl.experiment.rules import (
     AllRules,
@@ -123,11 +130,12 @@ def simulate(
         scenario = with_start(scenario, start)
         run = _Run(scenario, progress)
         folder = None if out is None else Path(out)
+        device = device_of(folder) if resuming and folder is not None else None
         with (
             nullcontext()
             if folder is None
             else reserved(folder, overwrite=overwrite, resuming=resuming),
-            _built(scenario, run, trace=trace) as world,
+            _built(scenario, run, trace=trace, device=device) as world,
             nullcontext()
             if workers is None and cluster is None
             else employed(
@@ -138,6 +146,8 @@ def simulate(
             run.notes = tuple(notes(scenario))
             for note in () if resuming else filter(is_idle, run.notes):
                 warnings.warn(note, IdleWarning, stacklevel=3)
+            if device is None and (said := world.assembly.device.said):
+                warnings.warn(said, ScenarioWarning, stacklevel=3)
             return _simulate(scenario, world, run, folder, resuming, force)
 
 
@@ -341,14 +351,16 @@ def _built(
     *,
     trace: bool,
     actors: Callable[[Actor], Actor] | None = None,
+    device: Choice | None = None,
 ) -> World:
-    """Return the world of a run.
+    """Return the world of a run; `device` is the one with which it began, if it goes on.
 
     Raises:
         P2PFRLError: it cannot be built, or a rule of the user's own raised an error.
     """
     try:
-        return build(scenario, trace=trace, on_row=run.on_row, actors=actors)
+        with nullcontext() if device is None else using(device):
+            return build(scenario, trace=trace, on_row=run.on_row, actors=actors)
     except P2PFRLError:
         raise
     except FOREIGN as error:

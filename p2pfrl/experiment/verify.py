@@ -15,6 +15,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
+from p2pfrl.build.devices import choice_of_engine, using
 from p2pfrl.core.arguments import checked_call
 from p2pfrl.core.errors import IdleWarning, RecordError, ScenarioError
 from p2pfrl.experiment.rules import AllRules, knowing_learner, left_out, recorded_otherwise
@@ -115,7 +116,8 @@ def verify(
         if is_real:
             _check_repeatable(folder, scenario, summary)
         has_trace = "events.jsonl" in files
-        with warnings.catch_warnings():
+        device = choice_of_engine(str(dict(summary["versions"]).get("engine")))
+        with warnings.catch_warnings(), using(device):
             warnings.simplefilter("ignore", IdleWarning)  # the run has said it
             replayed = simulate(
                 scenario, progress=progress, trace=has_trace, **recorded_otherwise(rules)

@@ -13,6 +13,7 @@ from multiprocessing import current_process
 from pathlib import Path
 from typing import Annotated, Literal
 
+from p2pfrl.build.devices import is_elsewhere
 from p2pfrl.build.training import trained
 from p2pfrl.core.arguments import Kind
 from p2pfrl.core.children import imported, one_thread_each, preloaded
@@ -90,7 +91,7 @@ class Workforce:
 
 def why_not(scenario: Scenario, trainer: Trainer) -> str:
     """Return why a trainer's updates can be computed in one process only; "" if they need not."""
-    if scenario.compute.device != "cpu":
+    if is_elsewhere(trainer.stack):
         return "a process uses one device, so that updates are computed in one process"
     makes = scenario.makes
     for problem in (make.environment.rule for make in makes if make.environment is not None):

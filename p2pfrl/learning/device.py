@@ -198,7 +198,7 @@ def available(device: str) -> str:
         ScenarioError: it has not.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        reason = "torch sees no GPU here; use 'cpu', or install torch with CUDA"
+        reason = "torch sees no GPU here; use 'cpu' or 'auto', or install torch with CUDA"
         raise ScenarioError([f"compute.device: 'cuda' cannot be used: {reason}"])
     return device
 

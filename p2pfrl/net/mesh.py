@@ -399,9 +399,11 @@ class Mesh:
         """Say, once for a process, that its networks are computed by another engine than ours."""
         ours, theirs = (one.settings.get(ENGINE, "") for one in (self._own, peer))
         if theirs != ours and self._throttle("engine", peer.agents) == 1:
+            on_device = " on " in f"{ours}{theirs}"
+            fix = "compute.device = 'cpu'" if on_device else "compute.engine = 'torch'"
             detail = (
                 f"{theirs or 'unknown'} there, {ours or 'unknown'} here: this run equals no simulated one, bit for "
-                "bit; for equal bits set compute.engine = 'torch' in all processes"
+                f"bit; for equal bits set {fix} in all processes"
             )
             self._log.note("engine", agents=peer.agents, detail=detail)
 

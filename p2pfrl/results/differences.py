@@ -21,7 +21,7 @@ from p2pfrl.results.directory import FILES, SUMMARY
 from p2pfrl.results.files import decode_csv, plain, read_bytes, refusing
 from p2pfrl.results.record import EVALUATION, Record, contents
 
-_OF_THE_MACHINE = ("wall_seconds", "workers", "versions", "sources", "digest", "notes")
+_OF_THE_MACHINE = ("wall_seconds", "workers", "device", "versions", "sources", "digest", "notes")
 """Keys of a summary that a replay does not repeat, or that are compared elsewhere."""
 _OF_THE_FILES = ("files", "format")
 _OF_THE_COURSE = ("writes_failed", "episodes_began_anew")

@@ -22,7 +22,7 @@ from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.priced import PricedSimulator
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.grouped import Group, GroupedStack, merge
-from p2pfrl.learning.learners.base import Stack, Task
+from p2pfrl.learning.learners.base import DeviceName, Stack, Task
 from p2pfrl.learning.self_play import SelfPlay
 from p2pfrl.learning.started import Match, Started, match
 from p2pfrl.learning.tampered import Tampered, TamperedSimulator
@@ -296,8 +296,14 @@ def task_of(scenario: Scenario) -> Task:
         gradient_only=gradient_only,
         offer=None if payload is None else payload.offer,
         engine=scenario.compute.engine,
-        device=scenario.compute.device,
+        device=_device(scenario),
     )
+
+
+def _device(scenario: Scenario) -> DeviceName:
+    """Return the device of a scenario; the processor where none is chosen (build/devices.py)."""
+    device = scenario.compute.device
+    return "cpu" if device == "auto" else device
 
 
 def needs_environment(scenario: Scenario) -> bool:
@@ -401,12 +407,12 @@ def _stack(scenario: Scenario, world: World) -> Stack:
         ]
         return GroupedStack(groups, may_differ=task.offer is not None)
 
-    if (scenario.compute.engine, scenario.compute.device) == ("native", "cuda"):
+    engine, device = scenario.compute.engine, _device(scenario)
+    if (engine, device) == ("native", "cuda"):
         raise ScenarioError(
             ["compute.engine: 'native' computes on the processor; 'cuda' needs 'torch' or 'auto'"]
         )
     stack = scenario.personal.wrap(prepare, task_of(scenario))
-    engine, device = scenario.compute.engine, scenario.compute.device
     if device != "cpu" and stack.traits.engine != f"torch on {device}":
         what = "only ppo, a2c and reinforce with dense layers take their steps there"
         raise ScenarioError([f"compute.device: {device!r}: {what}; use 'cpu'"])

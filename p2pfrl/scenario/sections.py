@@ -27,7 +27,7 @@ from p2pfrl.core.rule import rule
 from p2pfrl.core.types import COORDINATOR, edge_id, standby_id
 from p2pfrl.core.units import Bytes, Rate, Seconds
 from p2pfrl.core.wording import show
-from p2pfrl.learning.learners.base import DeviceName, EngineName, Learner
+from p2pfrl.learning.learners.base import DeviceChoice, EngineName, Learner
 from p2pfrl.scenario.contracts import (
     Aggregator,
     Attack,
@@ -228,7 +228,10 @@ class Compute:
             then say that their run equals no simulated one, bit for bit.
         device: where torch takes minibatch steps. cuda: on a GPU, all agents of a batch at once, of
             ppo, a2c and reinforce with dense layers, Adam or SGD. Acting and environments stay on
-            the processor. It needs torch with CUDA, and no engine 'native'.
+            the processor. It needs torch with CUDA, and no engine 'native'. auto: where an update
+            of all agents takes less time, which is measured once at the start where torch sees a
+            GPU; else cpu. The record has the choice, and a run that is repeated or goes on takes
+            the same one.
     """
 
     seconds_per_env_step: Seconds = 1e-4
@@ -237,7 +240,7 @@ class Compute:
         default=1.0, validate_default=True
     )
     engine: EngineName = "auto"
-    device: DeviceName = "cpu"
+    device: DeviceChoice = "cpu"
 
 
 @rule

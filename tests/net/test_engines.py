@@ -19,6 +19,17 @@ def test_processes_with_other_engines_say_once_that_bits_are_not_promised() -> N
     asyncio.run(main())
 
 
+def test_processes_on_other_devices_say_what_makes_bits_equal() -> None:
+    async def main() -> None:
+        async with pair(("native", "torch on cuda")) as (left, right):
+            assert left.log.details[1].startswith("torch on cuda there, native here: ")
+            for side in (left, right):
+                fix = "for equal bits set compute.device = 'cpu' in all processes"
+                assert side.log.details[1].endswith(fix)
+
+    asyncio.run(main())
+
+
 def test_processes_with_one_engine_say_nothing_of_it() -> None:
     async def main() -> None:
         async with pair(("native", "native")) as (left, right):

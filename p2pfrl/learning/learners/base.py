@@ -36,6 +36,8 @@ EngineName = Literal["auto", "torch", "native"]
 """What computes networks: numpy and torch, or C (learning/native); auto: C where it can."""
 DeviceName = Literal["cpu", "cuda"]
 """Where torch takes minibatch steps."""
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+"""Where a scenario lets it do so; auto: where it takes less time."""
 
 
 @dataclass(frozen=True)
