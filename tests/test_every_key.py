@@ -502,6 +502,7 @@ VALUES: dict[str, list[Any]] = {
     "mixing:capacity.capacities": [[1.0, 3.0, 2.0, 1.0, 2.0]],
     "coordinator.participation:capable.values": [[1.0, 3.0, 2.0, 1.0]],
     "name": ["other"],
+    "compute.device": ["cuda"],
     **{f"{place}.aggregator:{kind}.pre": [["bucketing"]] for kind in ROBUST for place in PLACES},
     "mixing:clipped_gossip.attackers": [[1]],
     **{f"learner:{kind}.policy": ["own_networks:Plain"] for kind in ("a2c", "ppo", "reinforce")},
