@@ -223,6 +223,22 @@ def test_stacked_observations_are_the_last_ones_of_the_episode() -> None:
     assert np.array_equal(anew, np.tile(plain.observe([0, 1], {"state": b["state"]}), 3))
 
 
+def test_frames_leave_all_else_to_the_simulator_that_steps() -> None:
+    inner = task(DISCRETE, 2, instances=2).simulator
+    assert inner is not None
+    inner.world = ("state",)
+    stacked = FrameStack(inner, 3)
+    assert stacked.world == ("state",)
+    assert stacked.baselines == inner.baselines
+    said: list[str] = []
+    stacked.working = said.append
+    assert inner.working is not None
+    inner.working("agent 0")
+    assert said == ["agent 0"]
+    stacked.note_open(4, 2)
+    assert inner.open_episodes == (4, 2)
+
+
 def test_frames_of_images_become_channels_and_masks_are_not_stacked() -> None:
     known = task(Square(), 1, instances=1).simulator
     assert known is not None

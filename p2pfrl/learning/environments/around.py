@@ -57,6 +57,10 @@ class AroundSimulator(Simulator):
         return self.inner.baselines
 
     @override
+    def note_open(self, index: int, count: int) -> None:
+        self.inner.note_open(index, count)
+
+    @override
     def picture(self, state: State) -> Scene | NDArray[np.uint8] | None:
         return self.inner.picture(state)
 

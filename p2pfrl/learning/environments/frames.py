@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from p2pfrl.core.scene import Scene
+from p2pfrl.learning.environments.around import AroundSimulator
 from p2pfrl.learning.environments.base import Simulator, Spec, State, Step
 
 FRAMES = "frames"
 """State array: `(b, m, k, o)` the last k observations without their masks, oldest first."""
 
 
-class FrameStack(Simulator):
+class FrameStack(AroundSimulator):
     """A simulator around another one, whose observations are its last k ones together.
 
     Before an episode has k observations its first one stands for those before it, as in Gymnasium's
@@ -28,7 +28,8 @@ class FrameStack(Simulator):
     """
 
     def __init__(self, inner: Simulator, frames: int) -> None:
-        self.inner, self.instances, self._frames = inner, inner.instances, frames
+        super().__init__(inner)
+        self._frames = frames
         self.spec = stacked(inner.spec, frames)
         self._mask = inner.spec.mask
 
@@ -53,14 +54,8 @@ class FrameStack(Simulator):
         return self._together(state[FRAMES], self.inner.shown(agents, state))
 
     @override
-    def note_open(self, index: int, count: int) -> None:
-        self.inner.note_open(index, count)
-
-    @override
-    def begin(
-        self, agents: Sequence[int], index: Sequence[int], purpose: str = "environment"
-    ) -> None:
-        self.inner.begin(agents, index, purpose)
+    def narrow(self, rows: NDArray[np.intp]) -> bool:
+        return self.inner.narrow(rows)
 
     @override
     def step(self, state: State, action: NDArray[np.generic]) -> Step:
@@ -74,14 +69,6 @@ class FrameStack(Simulator):
             next_obs=self._together(after, step.next_obs),
             obs=self._together(state[FRAMES], step.obs),
         )
-
-    @override
-    def picture(self, state: State) -> Scene | NDArray[np.uint8] | None:
-        return self.inner.picture(state)
-
-    @override
-    def close(self) -> None:
-        self.inner.close()
 
     def _bare(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return observations `(b, m, o)` without their masks."""
