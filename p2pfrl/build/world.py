@@ -24,8 +24,8 @@ from p2pfrl.core.units import SECOND
 from p2pfrl.exchange.privacy.ledger import Ledger
 from p2pfrl.learning.learners.base import Evaluator, Objective
 from p2pfrl.learning.meetings import whole_worlds
-from p2pfrl.learning.native.library import add_move as native_add_move
 from p2pfrl.learning.trainer import Trainer
+from p2pfrl.results.distances import Sums
 from p2pfrl.results.recorder import Recorder, Row, Rows
 from p2pfrl.scenario import Scenario
 from p2pfrl.simulator.crowds import last_number
@@ -87,7 +87,9 @@ class StackJudge:
         returns = dict(zip(everyone, found.tolist(), strict=True))
         return np.array([returns[agent] for agent in agents])
 
-    def divergence(self, agents: Sequence[int], parameters: Rows) -> float | None:
+    def divergence(
+        self, agents: Sequence[int], vectors: Sequence[Vector], parameters: Rows
+    ) -> float | None:
         """Return the mean KL divergence of the policies from that of the mean parameters."""
         if not self._has_divergence:
             return None
@@ -95,7 +97,9 @@ class StackJudge:
         if len(agents) < len(self._trainer.agents):
             rows = [self._trainer.row(agent) for agent in agents]
             state = {name: values[rows] for name, values in state.items()}
-        return self._trainer.stack.evaluator.divergence(agents, parameters(), state)
+        evaluator = self._trainer.stack.evaluator
+        found = evaluator.divergence_of(agents, vectors, state)
+        return evaluator.divergence(agents, parameters(), state) if found is None else found
 
 
 @dataclass(frozen=True)
@@ -326,8 +330,17 @@ def _recorder(
         judges=assembly.judges,
         byzantine=assembly.attackers.agents,
         epsilon=epsilon if ledgers else None,
-        **({"adding": native_add_move} if trainer.stack.traits.engine == "native" else {}),
+        engine=_sums(trainer),
     )
+
+
+def _sums(trainer: Trainer) -> Sums | None:
+    """Return what computes drift and distances, where it is not numpy."""
+    if trainer.stack.traits.engine != "native":
+        return None
+    from p2pfrl.learning.native.measures import NativeSums
+
+    return NativeSums()
 
 
 def _network(assembly: Assembly, loop: VirtualTimeLoop, log: Log) -> Network:

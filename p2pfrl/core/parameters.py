@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,19 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Places:
+    """A row that is made of pieces of a vector. Where no piece is, there are zeros.
+
+    Attributes:
+        width: numbers of the row.
+        pieces: (first place in the row, first number of the vector, how many) of each piece.
+    """
+
+    width: int
+    pieces: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
 class Layout:
     """The places of all tensors in a row.
 
@@ -81,6 +95,11 @@ class Layout:
             offsets.append(start)
             end = start + tensor.size
         return tuple(offsets)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """First number of each tensor within a vector without padding."""
+        return tuple(accumulate((t.size for t in self.tensors[:-1]), initial=0))
 
     @cached_property
     def stride(self) -> int:
@@ -106,6 +125,16 @@ class Layout:
         Peers compare it before they exchange anything.
         """
         return key(0, repr((self.tensors, self.dtype))).hex()[:16]
+
+    def places(self, parts: Sequence[str] | None = None) -> Places:
+        """Return where the numbers of a vector are in a row; of `parts`, one behind the other."""
+        start = dict(zip(self.offsets, self.starts, strict=True))
+        rows = [row for _, row in self.slices(parts)]
+        sizes = [row.stop - row.start for row in rows]
+        at = [row.start for row in rows] if parts is None else [*accumulate(sizes, initial=0)]
+        first = [start[row.start] for row in rows]
+        width = self.stride if parts is None else sum(sizes)
+        return Places(width, tuple(zip(at, first, sizes, strict=False)))
 
     def slices(self, parts: Sequence[str] | None = None) -> tuple[tuple[slice, slice], ...]:
         """Return pairs of slices of `parts`: of the compact vector, and of the row.

@@ -54,7 +54,9 @@ class Logged:
         """Return objective and error of `(b, stride)` parameters, or None if unknown."""
         return self._error(parameters())
 
-    def divergence(self, agents: Sequence[int], parameters: Rows) -> float | None:
+    def divergence(
+        self, agents: Sequence[int], vectors: Sequence[Vector], parameters: Rows
+    ) -> float | None:
         """Return None, because observations are not logged."""
         return None
 

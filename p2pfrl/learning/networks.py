@@ -23,6 +23,8 @@ from p2pfrl.core.parameters import Layout, Tensor, Vector, aligned_zeros
 from p2pfrl.learning.convolutions import Convolutions
 from p2pfrl.learning.normalization import Normalizer
 
+LOG_STD = "actor.log_std"
+"""The tensor of the log standard deviations of continuous actions."""
 Orthogonal = Callable[[np.random.Generator, int, int], Vector]
 """Random numbers, rows, columns -> a matrix with orthonormal rows or columns."""
 
@@ -204,7 +206,7 @@ class Network:
                     Tensor(f"trunk.gru.{name}.bias", (3 * h,)),
                 ]
         if log_std:
-            tensors.append(Tensor("actor.log_std", (policy,)))
+            tensors.append(Tensor(LOG_STD, (policy,)))
         if normalizer is not None:
             tensors += normalizer.tensors
         self.layout = Layout(tuple(tensors), dtype)
@@ -305,7 +307,7 @@ class Network:
 
     def log_std(self, rows: Vector) -> Vector:
         """Return log standard deviations, a view `(b, policy)` of rows; else `(b, 0)`."""
-        offset = self._offset.get("actor.log_std")
+        offset = self._offset.get(LOG_STD)
         return rows[:, :0] if offset is None else rows[:, offset : offset + self.policy]
 
     def forward(

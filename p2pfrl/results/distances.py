@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.parameters import Layout, Vector
+from p2pfrl.core.parameters import Layout, Places, Vector
 from p2pfrl.core.state import State
+
+Move = tuple[Vector, Vector]
+"""A vector before and after a move."""
+
+
+class Sums(Protocol):
+    """An engine that has the sums of this module, with the same bits; `NativeSums` is one."""
+
+    def add_moves(
+        self, moves: Sequence[Move], total: NDArray[np.float64], error: NDArray[np.float64]
+    ) -> bool:
+        """Add moves to a sum with its rounding errors, as `add_move` does; return whether it did.
+
+        It does not where numbers are none of its own.
+        """
+
+    def squares(
+        self, vectors: Sequence[Vector], others: Sequence[Vector], sums: Sequence[Places]
+    ) -> list[list[float]]:
+        """Return squared distances of each of `others` to the mean of `vectors`, over each sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,45 +57,57 @@ class Distances:
         layout: names and shapes of the parameters.
         parts: the parts over which distances are measured; None for all.
         also: parts whose own consensus distance is asked for.
+        engine: computes them, where numbers are float32; None: numpy does.
     """
 
     def __init__(
-        self, layout: Layout, parts: Sequence[str] | None, also: Sequence[str] = ()
+        self,
+        layout: Layout,
+        parts: Sequence[str] | None,
+        also: Sequence[str] = (),
+        engine: Sums | None = None,
     ) -> None:
         self._layout = layout
         self._size = layout.size
+        self._engine = engine if layout.dtype == "float32" else None
         stride = layout.stride
-        self._compared = (
-            [slice(0, stride)] if parts is None else [row for _, row in layout.slices(parts)]
-        )
-        self._also = {
-            part: [row for _, row in layout.slices((part,))]
-            for part in also
-            if part in layout.parts
-        }
+        self._also = [part for part in also if part in layout.parts]
+        compared = [parts, *((part,) for part in self._also)]
+        self._places = [layout.places(own) for own in compared]
+        self._rows = [
+            [slice(0, stride)] if own is None else [row for _, row in layout.slices(own)]
+            for own in compared
+        ]
         self._block = max(1, _BLOCK // stride)
         self._wide = np.zeros((self._block + 1, stride))
 
     def of(self, vectors: Sequence[Vector]) -> Apart:
         """Return how far agents with parameters `(d,)` each are from their mean."""
-        mean, squares = self.mean(vectors), list[float]()
-        parts: dict[str, list[float]] = {part: [] for part in self._also}
-        for wide in self._blocks(vectors):
-            np.subtract(wide, mean, out=wide)
-            np.square(wide, out=wide)
-            squares += _sums(wide, self._compared)
-            for part, found in parts.items():
-                found += _sums(wide, self._also[part])
-        of_parts = {part: (sum(found) / len(found)) ** 0.5 for part, found in parts.items()}
+        squares, *parts = self._squares(vectors, vectors, len(self._places))
+        of_parts = {
+            part: (sum(found) / len(found)) ** 0.5
+            for part, found in zip(self._also, parts, strict=True)
+        }
         return Apart([s**0.5 for s in squares], (sum(squares) / len(squares)) ** 0.5, of_parts)
 
     def to_mean(self, vectors: Sequence[Vector], others: Sequence[Vector]) -> list[float]:
         """Return the distance of each of `others` to the mean of `vectors`."""
-        mean, found = self.mean(vectors), list[float]()
+        (found,) = self._squares(vectors, others, 1)
+        return [s**0.5 for s in found]
+
+    def _squares(
+        self, vectors: Sequence[Vector], others: Sequence[Vector], count: int
+    ) -> list[list[float]]:
+        """Return squared distances of `others` to the mean, over the first `count` sums."""
+        if self._engine is not None:
+            return self._engine.squares(vectors, others, self._places[:count])
+        mean, squares = self.mean(vectors), [list[float]() for _ in range(count)]
         for wide in self._blocks(others):
             np.subtract(wide, mean, out=wide)
-            found += _sums(np.square(wide, out=wide), self._compared)
-        return [s**0.5 for s in found]
+            np.square(wide, out=wide)
+            for found, rows in zip(squares, self._rows, strict=False):
+                found += _sums(wide, rows)
+        return squares
 
     def mean(self, vectors: Sequence[Vector]) -> NDArray[np.float64]:
         """Return the mean of parameters `(d,)` as a row `(stride,)` of 64 bits."""
@@ -118,17 +151,13 @@ def distances(rows: Vector) -> tuple[list[float], float]:
     return [s**0.5 for s in squares], (sum(squares) / len(squares)) ** 0.5
 
 
-AddMove = Callable[[Vector, Vector, NDArray[np.float64], NDArray[np.float64]], None]
-"""Adds `after - before` to a sum with its rounding errors, in place."""
-
-
 def add_move(
     before: Vector, after: Vector, total: NDArray[np.float64], error: NDArray[np.float64]
 ) -> None:
     """Add `after - before` to a sum with its rounding errors, so that the order does not matter.
 
     A run collected from processes then equals a simulated run in which agents ended a round in
-    another order. The native engine has the same bits in a tenth of the time.
+    another order.
 
     Reference: Knuth, The art of computer programming 2, section 4.2.2, theorem B.
     """
@@ -139,28 +168,44 @@ def add_move(
     total[:] = high
 
 
+_TOGETHER = 8
+"""Moves that are added at once: a sum is read and written once for all of them."""
+
+
+@dataclass(slots=True)
+class _Moves:
+    """The moves of one round: their sum with its rounding errors, and those not yet added."""
+
+    total: NDArray[np.float64]
+    error: NDArray[np.float64]
+    waiting: list[Move] = field(default_factory=list)
+
+
 class Drift:
     """The distance that mixing alone has moved the mean over agents.
 
     Args:
         agents: number of agents n.
-        adding: adds a move of float32 numbers.
+        engine: adds moves of float32 numbers; None: numpy adds all.
     """
 
-    def __init__(self, agents: int, adding: AddMove = add_move) -> None:
+    def __init__(self, agents: int, engine: Sums | None = None) -> None:
         self._n = agents
-        self._adding = adding
-        self._open: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._engine = engine
+        self._open: dict[int, _Moves] = {}
         self._total = np.zeros(0)
 
     def save(self) -> State:
         """Return the state. Arrays are shared, not copied."""
-        return {"open": dict(self._open), "total": self._total}
+        for moves in self._open.values():
+            self._add(moves)
+        open = {row: (moves.total, moves.error) for row, moves in self._open.items()}
+        return {"open": open, "total": self._total}
 
     def restore(self, state: State) -> None:
         """Restore a state that `save` returned."""
         self._open = {
-            row: (total.copy(), error.copy()) for row, (total, error) in state["open"].items()
+            row: _Moves(total.copy(), error.copy()) for row, (total, error) in state["open"].items()
         }
         self._total = state["total"].copy()
 
@@ -168,18 +213,28 @@ class Drift:
         """Add the move of one agent from `before` to `after` by mixing in round `row`."""
         found = self._open.get(row)
         if found is None:
-            found = self._open[row] = np.zeros(len(after)), np.zeros(len(after))
-        is_narrow = before.dtype == after.dtype == np.float32
-        is_plain = before.flags.c_contiguous and after.flags.c_contiguous
-        (self._adding if is_narrow and is_plain else add_move)(before, after, *found)
+            found = self._open[row] = _Moves(np.zeros(len(after)), np.zeros(len(after)))
+        found.waiting.append((before, after))
+        if len(found.waiting) == _TOGETHER:
+            self._add(found)
 
     def close(self, row: int) -> None:
         """Add the moves of round `row` to the drift."""
         moved = self._open.pop(row, None)
         if moved is not None:
-            total, error = moved
-            mean = (total + error) / self._n
+            self._add(moved)
+            mean = (moved.total + moved.error) / self._n
             self._total = self._total + mean if self._total.size else mean
+
+    def _add(self, moves: _Moves) -> None:
+        """Add the moves that wait."""
+        waiting, total, error = moves.waiting, moves.total, moves.error
+        if not waiting:
+            return
+        if self._engine is None or not self._engine.add_moves(waiting, total, error):
+            for before, after in waiting:
+                add_move(before, after, total, error)
+        waiting.clear()
 
     @property
     def norm(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from math import isfinite
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
 from p2pfrl.results.agent_table import AgentTable
-from p2pfrl.results.distances import AddMove, Apart, Distances, Drift, add_move
+from p2pfrl.results.distances import Apart, Distances, Drift, Sums
 from p2pfrl.results.record import (
     BYZANTINE,
     EPSILON,
@@ -85,8 +85,16 @@ class Judge(Protocol):
     def error(self, parameters: Rows) -> tuple[float, float] | None:
         """Return objective and error of `(b, stride)` parameters, or None if unknown."""
 
-    def divergence(self, agents: Sequence[int], parameters: Rows) -> float | None:
-        """Return the mean KL divergence of the policies from the policy of the mean parameters."""
+    def divergence(
+        self, agents: Sequence[int], vectors: Sequence[Vector], parameters: Rows
+    ) -> float | None:
+        """Return the mean KL divergence of the policies from the policy of the mean parameters.
+
+        Args:
+            agents: whose.
+            vectors: their parameters `(d,)`.
+            parameters: the same as `(b, stride)`, for learners that need rows.
+        """
 
     def evaluate(
         self, agents: Sequence[int], parameters: Vector, episodes: int, index: int
@@ -135,7 +143,7 @@ class Recorder:
         byzantine: the agents that an attack names, ascending.
         epsilon: (agent, round that ends) -> epsilon of what left it so far; None where nothing is
             accounted.
-        adding: adds moves by mixing.
+        engine: computes drift and distances; None: numpy does.
     """
 
     def __init__(
@@ -157,7 +165,7 @@ class Recorder:
         judges: bool = False,
         byzantine: Sequence[int] = (),
         epsilon: Callable[[int, int], float] | None = None,
-        adding: AddMove = add_move,
+        engine: Sums | None = None,
     ) -> None:
         self.byzantine = tuple(byzantine)
         self.honest = tuple(agent for agent in range(agents) if agent not in self.byzantine)
@@ -182,9 +190,9 @@ class Recorder:
         self._rounds = Rounds(agents)
         self._progress = [Progress() for _ in range(agents)]
         self._timeline = Timeline(now)
-        self._distances = Distances(layout, parts, _PARTS)
-        self._drift = Drift(len(self.honest), adding)
-        self._drift_of_all = Drift(agents, adding)  # beside it, where there are Byzantine agents
+        self._distances = Distances(layout, parts, _PARTS, engine)
+        self._drift = Drift(len(self.honest), engine)
+        self._drift_of_all = Drift(agents, engine)  # beside it, where there are Byzantine agents
         self._ticks = _Ticks()
         self._ended = np.zeros(0 if tick is None else agents, dtype=np.int64)
         self._looks = 0
@@ -225,8 +233,9 @@ class Recorder:
 
         Mixing moved its shared vector from `before` to `after`.
         """
+        self._progress[agent].lags += staleness.values()
         for tau in staleness.values():
-            self.applied(agent, tau)
+            self._count(tau, 1)
         # An asynchronous run has no common rounds, so all moves between two rows count together.
         self._moved(agent, round if self._tick is None else 0, before, after)
         self._end_round(agent, round, after)
@@ -536,7 +545,10 @@ class Recorder:
     def _there(self) -> tuple[list[int], list[int]]:
         """Return the agents that rows are about, and all that are alive."""
         # If all agents have left, the row is about all of them.
-        alive = [i for i in range(self._n) if self._rounds.alive[i]] or list(range(self._n))
+        here = self._rounds.alive
+        alive = [i for i in range(self._n) if here[i]] or list(range(self._n))
+        if not self.byzantine:
+            return alive, alive
         return [i for i in alive if i in self._is_honest] or alive, alive
 
     def _close_drift(self, row: int) -> None:
@@ -631,11 +643,18 @@ class Recorder:
         """Return a row of metrics over the agents that are alive."""
         entries = [own.latest for own in self._progress]
         there = [entry for i in alive if (entry := entries[i]) is not None]
-        known = np.array([e.returns for e in there if np.isfinite(e.returns)])
+        known = np.array([e.returns for e in there if isfinite(e.returns)])
         lags = [e.staleness for e in there if e.staleness == e.staleness]
-        rows = cache(partial(self._rows_of, alive))
+        kept: list[Vector] = []
+
+        def rows() -> Vector:
+            if not kept:
+                kept.append(self._rows_of(alive))
+            return kept[0]
+
         error = self._judge.error(rows)
-        kl = self._judge.divergence(alive, rows) if len(alive) <= _MOST_COMPARED else None
+        is_few = len(alive) <= _MOST_COMPARED
+        kl = self._judge.divergence(alive, self._of(alive), rows) if is_few else None
         nan = float("nan")
         return {
             "round": round,

@@ -51,6 +51,23 @@ def rollout(bound, agents=(0, 1, 2)):
     return found, bound.acting.pack(rows, found)
 
 
+@pytest.mark.parametrize("learner", ["ppo", "reinforce"])
+@pytest.mark.parametrize("world", ["cartpole", "pendulum", "dials with a mask"])
+def test_divergence_of_vectors_is_that_of_rows_to_the_last_bit(learner, world):
+    bound = stack(replace(LEARNERS[learner], same_start=False), WORLDS[world], 7, engine="native")
+    trainer = Trainer(bound, 7, same_start=False)
+    trainer.update(range(7))
+    agents, vectors = range(7), list(bound.layout.pack(trainer.parameters))
+    found = bound.evaluator.divergence_of(agents, vectors, trainer.state)
+    assert found == bound.evaluator.divergence(agents, trainer.parameters, trainer.state) > 0
+
+
+def test_divergence_of_an_actor_beside_a_critic_needs_rows():
+    bound = stack(PPO(hidden=(16,)), DISCRETE, 2, engine="native")
+    vectors = list(bound.layout.pack(bound.start(range(2), same=True)))
+    assert bound.evaluator.divergence_of(range(2), vectors, bound.init(range(2))) is None
+
+
 @pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("world", WORLDS)
 def test_rollouts_are_those_of_numpy_but_for_rounding(learner, world):

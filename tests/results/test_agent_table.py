@@ -5,10 +5,10 @@ import pytest
 
 from p2pfrl.core.parameters import Layout, Tensor
 from p2pfrl.core.rng import generator
-from p2pfrl.learning.native import library
 from p2pfrl.learning.native.choice import missing
+from p2pfrl.learning.native.measures import NativeSums
 from p2pfrl.results.agent_table import AgentTable
-from p2pfrl.results.distances import Distances, add_move
+from p2pfrl.results.distances import Distances, Drift
 from p2pfrl.results.record import AGENTS
 
 ROW = {name: [3, 4] if name in ("round", "agent") else [0, 0] for name in AGENTS}
@@ -56,14 +56,54 @@ def test_distances_have_the_bits_of_all_rows_at_once(
     assert found.parts == {"actor": pytest.approx(np.square(apart).sum(axis=1).mean() ** 0.5)}
 
 
-@pytest.mark.skipif(missing() is not None, reason="no native engine")
+needs_engine = pytest.mark.skipif(missing() is not None, reason="no native engine")
+
+
+@needs_engine
+@pytest.mark.parametrize("parts", [None, ("actor", "rest")])
+@pytest.mark.parametrize("agents", [1, 6, 41])
+def test_distances_by_the_native_engine_have_the_same_bits(
+    agents: int, parts: tuple[str, ...] | None
+) -> None:
+    tensors = (("actor.w", 700), ("critic.w", 5), ("actor.b", 3), ("rest.w", 40))
+    layout = Layout(tuple(Tensor(name, (size,)) for name, size in tensors))
+    numbers = generator(agents, "rows").normal(size=(agents, 2 * layout.size)).astype(np.float32)
+    vectors, apart = [row[: layout.size] for row in numbers], [row[1::2] for row in numbers]
+    vectors[0] = vectors[0].copy()
+    vectors[0].setflags(write=False)
+    own, engine = (Distances(layout, parts, ("actor", "critic"), e) for e in (None, NativeSums()))
+    assert engine.of(vectors) == own.of(vectors)
+    assert engine.to_mean(vectors, apart) == own.to_mean(vectors, apart)
+
+
+@needs_engine
 def test_the_native_engine_adds_moves_with_the_same_bits() -> None:
     rng = generator(5, "moves")
-    found, expected = np.zeros((2, 101)), np.zeros((2, 101))
-    for _ in range(50):
-        scale = 10.0 ** rng.uniform(-8, 8, size=(2, 101))
-        before, after = (rng.normal(size=(2, 101)) * scale).astype(np.float32)
-        library.add_move(before, after, *found)
-        add_move(before, after, *expected)
-    assert found.tobytes() == expected.tobytes()
-    assert expected[1].any()
+    found, expected = Drift(4, NativeSums()), Drift(4)
+    for number in range(50):
+        scale = 10.0 ** rng.uniform(-8, 8, size=(2, 601))
+        before, after = (rng.normal(size=(2, 601)) * scale).astype(np.float32)
+        before.setflags(write=False)
+        if number % 10 == 9:  # numbers for which the engine has no code
+            before = before.astype(np.float64)
+        for drift in (found, expected):
+            drift.add(number % 3, before, after)
+    sums, others = found.save()["open"], expected.save()["open"]
+    for row in range(3):
+        assert np.array(sums[row]).tobytes() == np.array(others[row]).tobytes()
+        found.close(row)
+        expected.close(row)
+    assert others[1][1].any()
+    assert found.norm == expected.norm > 0
+
+
+def test_a_drift_that_is_saved_within_a_round_goes_on() -> None:
+    whole, saved = Drift(2), Drift(2)
+    for number in range(3):
+        for drift in (whole, saved):
+            drift.add(0, np.zeros(3), np.arange(3) + number)
+        other, saved = saved, Drift(2)
+        saved.restore(other.save())
+    for drift in (whole, saved):
+        drift.close(0)
+    assert saved.norm == whole.norm == pytest.approx(np.linalg.norm([1.5, 3.0, 4.5]))

@@ -246,6 +246,15 @@ class Evaluator:
         """Return the mean KL divergence of the policies from that of the mean parameters."""
         return None
 
+    def divergence_of(
+        self, agents: Sequence[int], vectors: Sequence[Vector], state: State
+    ) -> float | None:
+        """Return the divergence, where it needs the parameters `(d,)` of agents but no rows.
+
+        None: `divergence` has to compute it.
+        """
+        return None
+
 
 class Exchange:
     """The vectors, by name, that a learner offers to payloads and gates.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from typing_extensions import override
 
 from p2pfrl.core.parameters import Vector
@@ -98,8 +98,7 @@ class GreedyAndDivergence(Greedy):
     @override
     def divergence(self, agents: Sequence[int], parameters: Vector, state: State) -> float:
         """Return the mean of KL(pi_i || pi_mean) on each agent's own current observations."""
-        obs = self._simulator.shown(agents, {**state})
-        x = np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=parameters.dtype)
+        x = self._observed(agents, state, parameters.dtype)
         mean = np.broadcast_to(parameters.mean(axis=0), parameters.shape)
         if self._network.normalizer is not None:
             mean = self.average(agents, parameters)
@@ -110,3 +109,8 @@ class GreedyAndDivergence(Greedy):
             head = self._policy.legal(out[:, : self._policy.outputs], x)
             heads += [head, self._network.log_std(rows)]
         return float(self._policy.divergence(*heads).mean())
+
+    def _observed(self, agents: Sequence[int], state: State, dtype: DTypeLike) -> Vector:
+        """Return what agents observe now, `(b, o, m)`."""
+        obs = self._simulator.shown(agents, {**state})
+        return np.ascontiguousarray(obs.transpose(0, 2, 1), dtype=dtype)

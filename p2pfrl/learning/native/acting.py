@@ -20,6 +20,7 @@ from p2pfrl.learning.environments.base import State as SimulatorState
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
 from p2pfrl.learning.native.library import Engine
+from p2pfrl.learning.native.measures import Comparison
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Categorical, Gaussian, Policy
 from p2pfrl.learning.rollout import GAE, Act, Kept, Measures, Rollout, note_returns, play
@@ -247,6 +248,23 @@ class NativeGreedy(GreedyAndDivergence):
     ) -> None:
         super().__init__(network, policy, evaluator, simulator)
         self._engine = engine
+        # With a critic of its own, the actor alone is compared, for which the engine has no code.
+        is_whole = network.normalizer is None and len(network.chains) == 1
+        self._comparison = Comparison(network) if is_whole else None
+
+    @override
+    def divergence_of(
+        self, agents: Sequence[int], vectors: Sequence[Vector], state: SimulatorState
+    ) -> float | None:
+        if self._comparison is None:
+            return None
+        x = self._observed(agents, state, np.dtype(np.float32))
+        own, common, mean = self._comparison.outputs(vectors, x)
+        k, policy = self._policy.outputs, self._policy
+        heads: list[Vector] = []
+        for out, of in ((own, vectors), (common, [mean] * len(vectors))):
+            heads += [policy.legal(out[:, :k], x), self._comparison.log_std(of)]
+        return float(policy.divergence(*heads).mean())
 
     @override
     def evaluate(

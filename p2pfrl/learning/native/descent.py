@@ -16,7 +16,7 @@ from p2pfrl.learning.learners.base import State, Task
 from p2pfrl.learning.native.choice import lacking, missing, net_of, refusal
 from p2pfrl.learning.native.library import Engine, Head, Layers, library
 from p2pfrl.learning.native.optimizers import NativeOptimizer
-from p2pfrl.learning.networks import Network
+from p2pfrl.learning.networks import LOG_STD, Network
 from p2pfrl.learning.optimizers import Factors, Optimizer
 from p2pfrl.learning.policies import Categorical, Categoricals, Gaussian, Policy
 
@@ -134,6 +134,6 @@ class NativeDescent(Descent):
 def head_of(network: Network, policy: Policy) -> Head:
     """Return what the actor's outputs mean."""
     if isinstance(policy, Gaussian):
-        return Head(policy.outputs, (), log_std=network.place("actor.log_std"))
+        return Head(policy.outputs, (), log_std=network.place(LOG_STD))
     assert isinstance(policy, (Categorical, Categoricals))
     return Head(policy.outputs, policy.choices, policy.is_masked)

@@ -1255,17 +1255,137 @@ void engine_function(int kind, int n, const float *x, float *y) {
     }
 }
 
-/* Numbers that a vector register holds. */
-/* Adds `after` - `before`, n numbers each, to a sum whose rounding errors are kept. Knuth, The art of
-   computer programming 2, section 4.2.2, theorem B: `results/distances.py` has the same in numpy. */
-void engine_add_move(int n, const float *restrict before, const float *restrict after,
-                     double *restrict sum, double *restrict error) {
-    for (int i = 0; i < n; i++) {
-        double x = (double)after[i] - (double)before[i], old = sum[i], high = old + x;
-        double part = high - old;
-        error[i] += (old - (high - part)) + (x - part);
-        sum[i] = high;
+/* ------------------------------------------------------------------ what the record measures
+
+   Vectors are parameters without gaps, d numbers each, one behind the other; each may lie anywhere.
+   `results/distances.py` has the first two in numpy, with the same bits. */
+
+#define PIECE 512
+
+/* Adds moves, `after` - `before`, one after the other to a sum whose rounding errors are kept. Knuth, The
+   art of computer programming 2, section 4.2.2, theorem B. */
+void engine_add_moves(int k, int d, const float *const *before, const float *const *after, double *sum,
+                      double *error) {
+    for (int first = 0; first < d; first += PIECE) {
+        const int count = d - first < PIECE ? d - first : PIECE;
+        double *restrict total = sum + first, *restrict rest = error + first;
+        for (int move = 0; move < k; move++) {
+            const float *restrict from = before[move] + first, *restrict to = after[move] + first;
+            for (int i = 0; i < count; i++) {
+                double x = (double)to[i] - (double)from[i], old = total[i], high = old + x;
+                double part = high - old;
+                rest[i] += (old - (high - part)) + (x - part);
+                total[i] = high;
+            }
+        }
     }
 }
 
+/* The sum of n numbers as numpy adds a row: halves of at most 128, in 8 lanes each. */
+static double sum_of(const double *a, long n) {
+    if (n < 8) {
+        double sum = -0.0;
+        for (long i = 0; i < n; i++) sum += a[i];
+        return sum;
+    }
+    if (n > 128) {
+        const long half = n / 2 - n / 2 % 8;
+        return sum_of(a, half) + sum_of(a + half, n - half);
+    }
+    double r[8];
+    long i = 8;
+    memcpy(r, a, sizeof r);
+    for (; i < n - n % 8; i += 8)
+        for (int j = 0; j < 8; j++) r[j] += a[i + j];
+    double sum = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+    for (; i < n; i++) sum += a[i];
+    return sum;
+}
+
+/* Squared distances (sums, others) of `others` vectors to the mean of b. Each of the sums goes over
+   `widths` places, which `counts` pieces fill from vectors: (place, first number, how many) of each piece
+   in `pieces`. The other places are 0. */
+int engine_squares(int b, const float *const *vectors, int others, const float *const *rows, int d,
+                   int sums, const int32_t *widths, const int32_t *counts, const int32_t *pieces,
+                   double *squares) {
+    long most = 0;
+    for (int s = 0; s < sums; s++)
+        if (widths[s] > most) most = widths[s];
+    char *memory = reserve(8L * (d + most));
+    if (!memory) return 1;
+    double *restrict mean = (double *)memory, *restrict row = mean + d;
+    int a = 0;
+    for (; a + 4 <= b; a += 4) { /* the mean so far comes first */
+        const float *x = vectors[a], *y = vectors[a + 1], *z = vectors[a + 2], *u = vectors[a + 3];
+        for (int i = 0; i < d; i++) mean[i] = (((mean[i] + x[i]) + y[i]) + z[i]) + u[i];
+    }
+    for (; a < b; a++)
+        for (int i = 0; i < d; i++) mean[i] += vectors[a][i];
+    for (int i = 0; i < d; i++) mean[i] /= b;
+    for (int s = 0; s < sums; s++) {
+        memset(row, 0, 8L * widths[s]);
+        for (long other = 0; other < others; other++) {
+            for (int piece = 0; piece < counts[s]; piece++) {
+                const int32_t *own = pieces + 3 * piece;
+                const float *restrict x = rows[other] + own[1];
+                const double *restrict middle = mean + own[1];
+                double *restrict to = row + own[0];
+                for (int i = 0; i < own[2]; i++) {
+                    const double apart = x[i] - middle[i];
+                    to[i] = apart * apart;
+                }
+            }
+            squares[s * others + other] = sum_of(row, widths[s]);
+        }
+        pieces += 3L * counts[s];
+    }
+    free(memory);
+    return 0;
+}
+
+/* Outputs (b, outputs, B) of b networks for x (b, inputs, B), `own`, and those of the network of their
+   mean (d,), `common`. Places in `net` are places in vectors. */
+int engine_compare(const net_t *net, int b, int d, const float *const *vectors, const float *x, int B,
+                   float *restrict mean, float *own, float *common) {
+    const long total = (long)all_outputs(net) * B, ldx = UP(net->inputs);
+    weights_t of_mean;
+    scratch_t s;
+    char *memory = 0;
+    for (int turn = 0; turn < 2; turn++) { /* sizes, then places */
+        arena_t arena = {memory};
+        place_weights(&arena, net, &of_mean, 0);
+        place_weights(&arena, net, &s.weights, 0);
+        const long size = place_kept(arena, net, B, &s);
+        take(&arena, size);
+        if (turn == 0 && !(memory = reserve((long)arena.at))) return 1;
+    }
+    memset(mean, 0, 4L * d);
+    int first = 0;
+    for (; first + 4 <= b; first += 4) {
+        const float *p = vectors[first], *q = vectors[first + 1], *r = vectors[first + 2];
+        const float *t = vectors[first + 3];
+        for (int i = 0; i < d; i++) mean[i] = (((mean[i] + p[i]) + q[i]) + r[i]) + t[i];
+    }
+    for (; first < b; first++)
+        for (int i = 0; i < d; i++) mean[i] += vectors[first][i];
+    for (int i = 0; i < d; i++) mean[i] /= b;
+    prepare(net, mean, &of_mean);
+    for (long a = 0; a < b; a++) {
+        long at = a * total;
+        transpose(net->inputs, B, x + a * net->inputs * B, B, s.x, ldx);
+        prepare(net, vectors[a], &s.weights);
+        for (int c = 0; c < net->chains; c++) {
+            const int n = outputs_of(net, c), last = net->chain[c].layers - 1;
+            run_chain(net, &s.weights, c, s.x, ldx, B, s.hidden[c]);
+            transpose(B, n, s.hidden[c][last], UP(n), own + at, B);
+            run_chain(net, &of_mean, c, s.x, ldx, B, s.hidden[c]);
+            transpose(B, n, s.hidden[c][last], UP(n), common + at, B);
+            at += (long)n * B;
+        }
+    }
+    free(memory);
+    return 0;
+}
+
+/* Numbers that a vector register holds. */
 int engine_width(void) { return W; }

@@ -156,7 +156,7 @@ class Engine:
         self, library: ctypes.CDLL, net: Net, head: Head, loss: Formula, rule: Rule
     ) -> None:
         self._library = library
-        self._net = _net(net)
+        self._net = structure(net)
         self._choices = (c_int32 * max(1, len(head.choices)))(*head.choices)
         width = len(head.choices) or head.outputs
         self._policy = _Policy(
@@ -466,7 +466,7 @@ class Layers:
 
     def __init__(self, library: ctypes.CDLL, net: Net) -> None:
         self._library = library
-        self._net = _net(net)
+        self._net = structure(net)
         self._stride, self._inputs = net.stride, net.inputs
         self.outputs = sum(layers[-1][3] for layers in net.chains)
         self._kept: dict[tuple[int, int], Vector] = {}
@@ -571,18 +571,6 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.
     return Q if rows >= columns else Q.T
 
 
-def add_move(
-    before: Vector, after: Vector, total: NDArray[np.float64], error: NDArray[np.float64]
-) -> None:
-    """Add `after - before` to a sum with its rounding errors, in place: `distances.add_move`.
-
-    All have as many numbers, one behind the other, and those of the move are float32.
-    """
-    assert len(before) == len(after) == len(total) == len(error)
-    places = before.ctypes.data, after.ctypes.data, total.ctypes.data, error.ctypes.data
-    library().engine_add_move(len(before), *places)
-
-
 def function(library: ctypes.CDLL, name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return exp, log or tanh of the numbers in x, a multiple of 16."""
     y = np.empty_like(x)
@@ -591,7 +579,8 @@ def function(library: ctypes.CDLL, name: str, x: NDArray[np.float32]) -> NDArray
     return y
 
 
-def _net(net: Net) -> _Net:
+def structure(net: Net) -> _Net:
+    """Return a network as the engine takes it."""
     made = _Net(net.stride, net.inputs, net.relu, net.has_critic, len(net.chains))
     for number, layers in enumerate(net.chains):
         assert 0 < len(layers) <= MAX_LAYERS
@@ -686,8 +675,10 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_episodes.argtypes = [at, at, i, at, at, at, i, c_int64, at]
     found.engine_orthogonal.argtypes = [i, i, at]
     found.engine_orthogonal.restype = None
-    found.engine_add_move.argtypes = [i] + [at] * 4
-    found.engine_add_move.restype = None
+    found.engine_add_moves.argtypes = [i, i] + [at] * 4
+    found.engine_add_moves.restype = None
+    found.engine_squares.argtypes = [i, at, i, at, i, i] + [at] * 4
+    found.engine_compare.argtypes = [at, i, i, at, at, i] + [at] * 3
     found.engine_function.argtypes = [i, i, at, at]
     found.engine_function.restype = None
     digest = check(found)
