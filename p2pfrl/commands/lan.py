@@ -31,6 +31,7 @@ from p2pfrl.commands.place import its_own, named, place_of, refuse_strangers, se
 from p2pfrl.commands.streams import results
 from p2pfrl.core.children import end_with
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.wording import printable
 
 if TYPE_CHECKING:
     from p2pfrl.net.certificates import Paths
@@ -313,7 +314,7 @@ def _progress(status: Mapping[str, Any]) -> str:
         parts.append(f"{status['age']:.0f} s ago")
     if status["process"] is not None:
         parts.append(status["process"])
-    return "  ".join(parts)
+    return printable("  ".join(parts))
 
 
 def _show(found: Any, lines: Iterable[str], as_json: bool) -> None:
@@ -419,7 +420,7 @@ def audit(*runs: Path, json: Json = False) -> int:
 def _verdict(verdict: Mapping[str, Any]) -> str:
     """Return the line of an audit log."""
     if verdict["problem"]:
-        return f"{verdict['file']}:{verdict['entry']}: {verdict['problem']}"
+        return printable(f"{verdict['file']}:{verdict['entry']}: {verdict['problem']}")
     more = "" if verdict["ended"] else ", and the process has not noted its end"
     return f"{verdict['file']}: {verdict['entries']} entries, intact, hash {verdict['hash']}{more}"
 

@@ -22,6 +22,7 @@ from p2pfrl.commands.arguments import (
     whole,
 )
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.wording import printable
 
 if TYPE_CHECKING:
     from p2pfrl.experiment.series import Series
@@ -164,7 +165,7 @@ def runs(
         write([run.to_json() for run in shown], json)
         return DONE
     for run in shown:
-        print("  ".join(_line(run)))
+        print(printable("  ".join(_line(run))))
     if len(found) > len(shown):
         print(f"and {len(found) - len(shown)} older ones; --most 0 lists all", file=sys.stderr)
     if not found:

@@ -9,6 +9,7 @@ from typing import Any
 
 from p2pfrl.commands.streams import results
 from p2pfrl.core.types import member_id
+from p2pfrl.core.wording import printable
 from p2pfrl.results.files import plain
 from p2pfrl.results.record import DRAWN, NO_RETURN, Record
 from p2pfrl.results.tables import measures, uploads
@@ -43,7 +44,9 @@ def _unwritten(summary: Mapping[str, Any], directory: Path) -> str:
 def columns(lines: Mapping[str, str]) -> str:
     """Return titles and texts as two columns."""
     width = max(20, *map(len, lines))
-    return "\n".join(f"{title:{width}}  {text}" for title, text in lines.items())
+    return "\n".join(
+        f"{printable(title):{width}}  {printable(text)}" for title, text in lines.items()
+    )
 
 
 def complete(record: Record) -> Any:

@@ -193,6 +193,15 @@ def as_number(text: str) -> str:
     return f"{sign}{whole}{f'.{part}' if part else ''}{power}"
 
 
+def printable(text: str) -> str:
+    r"""Return a text of a file from elsewhere in one line, without codes that steer a terminal.
+
+    >>> printable("cart\x1b[2Jpole")
+    'cart\\x1b[2Jpole'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def show(value: object) -> str:
     """Return how a value of the file is quoted in a message: short, whatever it is."""
     try:

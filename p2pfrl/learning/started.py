@@ -147,7 +147,7 @@ class Started(Wrapped):
 
     Raises:
         ScenarioError: the learner computes its parameters from what it remembers beside them, or
-            a number is not finite.
+            a number is not finite, or not as one of the parameters.
     """
 
     def __init__(self, inner: Stack, saved: Saved, found: Match) -> None:
@@ -161,12 +161,18 @@ class Started(Wrapped):
         for tensor, offset in zip(layout.tensors, layout.offsets, strict=True):
             if tensor.name not in found.taken:
                 continue
-            values = saved[found.taken[tensor.name]].reshape(found.saved, -1)
+            name = found.taken[tensor.name]
+            values = saved[name].reshape(found.saved, -1)
             if not np.isfinite(values).all():
-                raise ScenarioError([f"start: {found.taken[tensor.name]} is not finite"])
+                raise ScenarioError([f"start: {name} is not finite"])
+            with np.errstate(over="ignore"):
+                own = values.astype(layout.dtype)
+            if not np.isfinite(own).all():
+                raise ScenarioError(
+                    [f"start: {name} has values that are too large for {own.dtype} parameters"]
+                )
             mean = values.mean(axis=0, dtype=np.float64).astype(layout.dtype)
-            at = slice(offset, offset + tensor.size)
-            self._places.append((at, values.astype(layout.dtype), mean))
+            self._places.append((slice(offset, offset + tensor.size), own, mean))
 
     @override
     def start(self, agents: Sequence[int], *, same: bool) -> Vector:

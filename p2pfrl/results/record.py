@@ -423,10 +423,19 @@ _TYPES: Mapping[str, Any] = {
     "files": dict,
 }
 """Keys of a summary that are read -> their types."""
+_WORDS = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    dict: "a table",
+    type(None): "null",
+}
+"""Type -> what it is called in JSON."""
 
 
 def _check_types(table: Mapping[str, Any], types: Mapping[str, Any], prefix: str) -> None:
-    """Raise a `TypeError` if a value is of another type."""
+    """Raise a `ValueError` if a value is of another type."""
     for name, expected in types.items():
         if name not in table:  # of an earlier version
             continue
@@ -435,12 +444,18 @@ def _check_types(table: Mapping[str, Any], types: Mapping[str, Any], prefix: str
             if value is None:
                 continue
             if not isinstance(value, dict):
-                raise TypeError(f"{prefix}{name}: expected a table, got {show(value)}")
+                raise ValueError(f"{prefix}{name}: expected a table, got {show(value)}")
             _check_types(value, expected, f"{prefix}{name}.")
             continue
         is_number = isinstance(value, bool) and expected in (int, _NUMBER, _OR_NONE)
         if is_number or not isinstance(value, expected):
-            raise TypeError(f"{prefix}{name}: got {show(value)}")
+            kinds = expected if isinstance(expected, tuple) else (expected,)
+            wanted = " or ".join(
+                words
+                for kind, words in _WORDS.items()
+                if kind in kinds and not (kind is int and float in kinds)
+            )
+            raise ValueError(f"{prefix}{name}: expected {wanted}, got {show(value)}")
 
 
 @checked_call

@@ -119,6 +119,8 @@ def learning(scenario: Scenario) -> Learning:
 
     def world(section: EnvironmentSection) -> tuple[Simulator, Simulator | None]:
         table = tables.of(section)
+        for drift in section.drift.values():
+            drift.refresh()
         evaluator = simulator_of(section, table, episodes, seed) if episodes else None
         simulator = simulator_of(section, table, section.instances, seed)
         opened.extend(filter(None, (simulator, evaluator)))

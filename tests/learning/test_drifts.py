@@ -52,6 +52,17 @@ def test_a_trace_has_values_for_all_and_for_single_agents(tmp_path: Path):
     assert found == [[10.0, 7.0], [10.0, 7.0], [5.0, 7.0], [5.0, 8.0]]
 
 
+def test_a_trace_that_is_edited_between_two_runs_is_read_again(tmp_path: Path):
+    def run(demand: int, *, again: p2pfrl.Scenario | None = None) -> str:
+        (tmp_path / "demand.csv").write_text(f"1,{demand}\n")
+        chosen = again or scenario(tmp_path, '{kind = "trace", path = "demand.csv"}')
+        return str(p2pfrl.run(chosen).summary["digest"])
+
+    first, second = run(100), run(9000)
+    loaded = scenario(tmp_path, '{kind = "trace", path = "demand.csv"}')
+    assert run(100, again=loaded) == first != second == run(9000, again=loaded)
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

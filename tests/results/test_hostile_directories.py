@@ -112,6 +112,29 @@ def test_a_summary_with_other_types_is_refused(run, capsys, command, key, value)
     refused(capsys, command, run)
 
 
+def test_a_summary_of_another_type_says_what_was_expected(run, capsys):
+    summary = json.loads((run / "summary.json").read_bytes())
+    for key, value, words in (
+        ("rounds", 2.5, "rounds: expected an integer, got 2.5"),
+        ("wall_seconds", "long", "wall_seconds: expected a number, got 'long'"),
+        ("consensus_distance", "0", "consensus_distance: expected a number or null, got '0'"),
+        ("final_return", [1], "final_return: expected a table, got [1]"),
+    ):
+        (run / "summary.json").write_text(json.dumps({**summary, key: value}))
+        assert words in refused(capsys, "verify", run)
+
+
+@pytest.mark.parametrize("command", ["show", "runs"])
+def test_texts_of_a_record_do_not_steer_the_terminal(run, capsys, command):
+    summary = json.loads((run / "summary.json").read_bytes())
+    codes = "a\x1b[2J\x9bb\rc\nd"
+    (run / "summary.json").write_text(json.dumps({**summary, "name": codes, "mode": codes}))
+    assert main([command, str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert r"a\x1b[2J\x9bb\rc\nd" in shown
+    assert all(line.isprintable() for line in shown.splitlines())
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"null", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"format": 1}']
 )

@@ -214,6 +214,12 @@ def test_a_start_that_cannot_be_is_refused_with_the_reason(tmp_path, monkeypatch
         p2pfrl.run(loads(QUADRATIC), start=given)
 
 
+def test_saved_numbers_that_are_too_large_for_parameters_are_refused(tmp_path):
+    save_file({"actor.0.bias": np.full(3, 1e300)}, tmp_path / "large.safetensors")
+    with pytest.raises(ScenarioError, match=r"actor.0.bias has values that are too large for flo"):
+        p2pfrl.run(loads(CARTS), start=tmp_path / "large.safetensors")
+
+
 def test_a_record_that_was_not_saved_is_no_start():
     with pytest.raises(ScenarioError, match=r"'q' was not saved; p2pfrl.run\(..., out=DIRECTORY"):
         p2pfrl.run(loads(QUADRATIC), start=p2pfrl.run(loads(QUADRATIC)))

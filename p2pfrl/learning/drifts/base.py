@@ -33,6 +33,10 @@ class Drift(ABC):
             updates: `(b,)` completed updates of each.
         """
 
+    def refresh(self) -> None:
+        """Read again, as a run begins, what is in files; here nothing is."""
+        return
+
     def misfit(self, agents: int) -> str | None:
         """Return why the drift does not fit a run of `agents` agents, or None if it does."""
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +39,23 @@ class Trace(Drift, Located):
     @override
     def begins(self) -> int:
         """The earliest update of the file."""
-        points = _read(self.beside(self.path) or Path(self.path))
-        return min(own[0][0] for own in points.values())
+        return min(own[0][0] for own in self._points().values())
+
+    @override
+    def refresh(self) -> None:
+        # As the folder, what the file holds is no option.
+        object.__setattr__(self, "_held", _read(self.beside(self.path) or Path(self.path)))
+
+    def _points(self) -> _Points:
+        """Return what the file held at the start of the run, or when it was first asked for."""
+        if "_held" not in vars(self):
+            self.refresh()
+        held: _Points = vars(self)["_held"]
+        return held
 
     @override
     def values(self, start: Array, agents: Sequence[int], updates: Sequence[int]) -> Array:
-        points = _read(self.beside(self.path) or Path(self.path))
+        points = self._points()
         out = np.array(start, dtype=np.float64)
         for row, (agent, update) in enumerate(zip(agents, updates, strict=True)):
             for at, value in points.get(int(agent), points.get(_EVERYONE, ())):
@@ -55,14 +65,14 @@ class Trace(Drift, Located):
 
     @override
     def misfit(self, agents: int) -> str | None:
-        points = _read(self.beside(self.path) or Path(self.path))
+        points = self._points()
         if (highest := max(points)) < agents:
             return None
         return f"{self.path}: expected agents from 0 to {agents - 1}, got agent {highest}"
 
     @override
     def peaks(self, agents: Sequence[int], last: int | None) -> tuple[list[int], list[int]]:
-        points = _read(self.beside(self.path) or Path(self.path))
+        points = self._points()
         ends = {agent: _ends(own, last) for agent, own in points.items()}
         found = [
             (agent, at) for agent in agents for at in ends.get(int(agent), ends.get(_EVERYONE, ()))
@@ -75,7 +85,6 @@ class Trace(Drift, Located):
         return {self.path: self.beside(self.path) or Path(self.path)}
 
 
-@lru_cache(maxsize=16)
 def _read(path: Path) -> _Points:
     """Return the points of every agent in order of updates.
 
