@@ -17,7 +17,7 @@ from p2pfrl.core.rng import Purpose, Streams
 from p2pfrl.learning.environments.base import Simulator, longest
 from p2pfrl.learning.environments.random_actions import random_action
 from p2pfrl.scenario import Scenario
-from p2pfrl.scenario.bind import each_environment, outline
+from p2pfrl.scenario.bind import external_environments, outline
 
 _T = TypeVar("_T")
 _STEPS = 100
@@ -54,8 +54,8 @@ def pace(
     """
     every, traits = scenario.schedule.every, outline(scenario).traits
     rates, resets, training, evaluation = [], [], 0.0, 0.0
-    for agents, first, rule, simulator in each_environment(scenario):
-        if not rule.is_external or getattr(rule, "is_real", False):
+    for agents, first, rule, simulator in external_environments(scenario):
+        if getattr(rule, "is_real", False):
             continue
         where = f"agent {first}: its environment"
         try:

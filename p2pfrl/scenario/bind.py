@@ -185,12 +185,15 @@ def _started(scenario: Scenario, stack: Stack) -> tuple[Stack, Match | None]:
     return Started(stack, saved, found), found
 
 
-def each_environment(scenario: Scenario) -> Iterator[tuple[int, int, Problem, Simulator]]:
-    """Yield for each group of agents: how many, the first one, its environment, and one copy."""
+def external_environments(scenario: Scenario) -> Iterator[tuple[int, int, Problem, Simulator]]:
+    """Yield for each group of agents: how many, the first one, its environment, and one copy.
+
+    Groups whose environments are arrays of this process are left out.
+    """
     tables = _Tables(scenario, range(scenario.agents))
     for make in scenario.makes:
         section = make.environment
-        if section is not None:
+        if section is not None and section.rule.is_external:
             simulator = section.rule.simulator(tables.of(section), 1, scenario.seed)
             yield len(make.agents), min(make.agents), section.rule, simulator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -84,10 +85,26 @@ class GridWorld(Tabular):
 
     @override
     def tables(self, seed: int, agent: int, row: Mapping[str, float]) -> Tables:
-        slip, goal = row["slip"], (round(row["goal_row"]), round(row["goal_column"]))
+        goal = (round(row["goal_row"]), round(row["goal_column"]))
         wall = self._walls(seed, agent, round(row["extra_walls"]), goal)
-        cells = self.rows * self.columns
         target = goal[0] * self.columns + goal[1]
+        rewards = row["step_reward"], row["goal_reward"]
+        return _tables(self, wall.tobytes(), target, row["slip"], *rewards)
+
+    def made(
+        self, walled: bytes, target: int, slip: float, step_reward: float, goal_reward: float
+    ) -> Tables:
+        """Return the tables of an agent.
+
+        Args:
+            walled: which cells are walls, row by row.
+            target: the goal's cell.
+            slip: probability of a step to either side.
+            step_reward: of every step.
+            goal_reward: of the one that enters the goal.
+        """
+        wall = np.frombuffer(walled, np.bool_).reshape(self.rows, self.columns)
+        cells = self.rows * self.columns
         transition = np.zeros((cells, 4, cells))
         for cell in range(cells):
             ends = [self._move(wall, cell, move) for move in range(4)]
@@ -104,8 +121,8 @@ class GridWorld(Tabular):
             start[~(wall.ravel() | inside)] = 1.0 / np.count_nonzero(~(wall.ravel() | inside))
         else:
             start[self.start[0] * self.columns + self.start[1]] = 1.0
-        reward = np.where(inside | wall.ravel(), 0.0, row["step_reward"])[:, None] * np.ones(4)
-        entry = np.where(inside, row["goal_reward"], 0.0)
+        reward = np.where(inside | wall.ravel(), 0.0, step_reward)[:, None] * np.ones(4)
+        entry = np.where(inside, goal_reward, 0.0)
         return Tables(transition, reward, entry, start, inside)
 
     @override
@@ -138,19 +155,27 @@ class GridWorld(Tabular):
         kept = [goal[0] * self.columns + goal[1]] + (
             [self.start[0] * self.columns + self.start[1]] if self.start else []
         )
-        candidates = np.setdiff1d(np.flatnonzero(~fixed), kept)
-        rng = generator(seed, agent, Purpose.PROBLEM)
-        if extra <= len(candidates) - (self.start is None):
-            for _ in range(_ATTEMPTS if extra else 1):
+        free = np.count_nonzero(~fixed) - len(kept)
+        if (
+            not extra
+            and free >= (self.start is None)
+            and _is_connected(self, fixed.tobytes(), kept[0])
+        ):
+            return fixed
+        if 0 < extra <= free - (self.start is None):
+            candidates = np.setdiff1d(np.flatnonzero(~fixed), kept)
+            rng = generator(seed, agent, Purpose.PROBLEM)
+            for _ in range(_ATTEMPTS):
                 wall = fixed.copy()
                 wall.flat[rng.choice(candidates, size=extra, replace=False)] = True
-                if self._is_connected(wall, kept[0]):
+                if self.is_connected(wall, kept[0]):
                     return wall
         raise P2PFRLError(
             f"gridworld: agent {agent}: found no {extra} extra walls that let every free cell reach the goal {goal}"
         )
 
-    def _is_connected(self, wall: NDArray[np.bool_], target: int) -> bool:
+    def is_connected(self, wall: NDArray[np.bool_], target: int) -> bool:
+        """Return whether every free cell reaches the goal's."""
         reached, frontier = {target}, [target]
         while frontier:
             cell = frontier.pop()
@@ -160,3 +185,23 @@ class GridWorld(Tabular):
             reached.update(ahead)
             frontier.extend(ahead)
         return len(reached) == np.count_nonzero(~wall)
+
+
+@lru_cache(maxsize=1)
+def _is_connected(world: GridWorld, walled: bytes, target: int) -> bool:
+    """Return what `GridWorld.is_connected` says, once for agents with the same walls."""
+    wall = np.frombuffer(walled, np.bool_).reshape(world.rows, world.columns)
+    return world.is_connected(wall, target)
+
+
+@lru_cache(maxsize=1)
+def _tables(
+    world: GridWorld,
+    walled: bytes,
+    target: int,
+    slip: float,
+    step_reward: float,
+    goal_reward: float,
+) -> Tables:
+    """Return what `GridWorld.made` makes, once for agents whose worlds are the same."""
+    return world.made(walled, target, slip, step_reward, goal_reward)
