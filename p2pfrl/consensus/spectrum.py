@@ -2,7 +2,8 @@
 
 Matrices are given by rows, as `Mixing.weights` returns them. A circulant one (rings, exponential
 and complete graphs) is diagonal in the Fourier basis, at any size. Others are dense up to 1500
-agents. Above, scipy's ARPACK computes only the few eigenvalues that are needed.
+agents. Above, those of tori are diagonal in the Fourier basis of two dimensions, and of others
+scipy's ARPACK computes only the few eigenvalues that are needed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ Rows = Sequence[Mapping[int, float]]
 DENSE = 1500
 """Maximum number of agents of a dense matrix."""
 
+_FEW = 64
+"""Number of entries up to which a row is compared entry by entry, which is faster."""
 _ZERO = 1e-12
 _BESIDE = 1e-6
 
@@ -98,6 +101,8 @@ def second_modulus(rounds: Sequence[Rows]) -> float:
             for rows in rounds:
                 product = matrix(rows) @ product
             moduli = np.abs(np.linalg.eigvals(product))
+    elif len(rounds) == 1 and (spectrum := _doubly_circulant(rounds[0])) is not None:
+        moduli = np.abs(spectrum)
     elif len(rounds) == 1 and is_symmetric(rounds[0]):
         moduli = _symmetric(sparse_matrix(rounds[0]))
     else:
@@ -127,16 +132,47 @@ def laplacian_max(graph: Graph) -> float:
 
 
 def _circulant(rows: Rows) -> NDArray[np.complex128] | None:
-    n = len(rows)
-    first = rows[0]
-    for i, row in enumerate(rows):
-        if len(row) != len(first) or any(
-            first.get((j - i) % n) != value for j, value in row.items()
-        ):
-            return None
-    line = np.zeros(n)
+    """Return all eigenvalues of a matrix whose row i is row 0 moved by i; None if it is another."""
+    n, first = len(rows), rows[0]
+    if any(len(row) != len(first) for row in rows):
+        return None
+    line = np.full(n, np.nan)
     line[list(first)] = list(first.values())
-    return np.fft.fft(line)
+    for i, row in enumerate(rows):
+        if len(first) > _FEW:
+            columns = np.fromiter(row, np.intp, len(row))
+            values = np.fromiter(row.values(), np.float64, len(row))
+            is_moved = np.array_equal(line[(columns - i) % n], values)
+        else:
+            is_moved = all(first.get((j - i) % n) == value for j, value in row.items())
+        if not is_moved:
+            return None
+    return np.fft.fft(np.nan_to_num(line))
+
+
+def _doubly_circulant(rows: Rows) -> NDArray[np.complex128] | None:
+    """Return all eigenvalues of a matrix on a torus of a x b agents; None if it is no such matrix.
+
+    Agent r b + c has the row of agent 0 moved by r rows and c columns, around the edges.
+    """
+    n, k = len(rows), len(rows[0])
+    if k > _FEW or any(len(row) != k for row in rows):
+        return None
+    columns = np.array([list(row) for row in rows])
+    values = np.array([list(row.values()) for row in rows])
+    here = np.arange(n)
+    for width in (int(j) for j in columns[0] if 1 < j < n and n % j == 0):
+        down = (columns // width - (here // width)[:, None]) % (n // width)
+        offsets = down * width + (columns % width - (here % width)[:, None]) % width
+        order = np.argsort(offsets, axis=1)
+        moved = np.take_along_axis(offsets, order, axis=1)
+        if (moved == moved[0]).all():
+            found = np.take_along_axis(values, order, axis=1)
+            if (found == found[0]).all():
+                line = np.zeros(n)
+                line[moved[0]] = found[0]
+                return np.fft.fft2(line.reshape(n // width, width)).ravel()
+    return None
 
 
 def _start(n: int) -> NDArray[np.float64]:

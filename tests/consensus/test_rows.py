@@ -22,6 +22,9 @@ def test_a_row_is_equal_to_the_dict_of_its_entries():
     assert row == entries
     assert entries == row
     assert list(row.items()) == list(entries.items())
+    assert list(row.values()) == list(entries.values())
+    assert (3, entries[3]) in row.items()
+    assert len(row.items()) == len(row.values()) == len(entries)
     assert row[3] == entries[3]
     assert row.get(4) is None
     assert 200 not in row

@@ -143,6 +143,36 @@ def test_sparse_eigenvalues_agree_with_dense_ones(kind, mixing, monkeypatch):
     assert theory.laplacian_max(view(kind, 300).at(0)) == pytest.approx(largest, abs=1e-7)
 
 
+@pytest.mark.parametrize("n", [12, 35, 36])
+def test_eigenvalues_of_a_torus_are_those_of_its_dense_matrix(n, monkeypatch):
+    weights = rows("torus", n)
+    found = spectrum._doubly_circulant(weights)
+    expected = np.linalg.eigvalsh(theory.matrix(weights))
+    assert np.abs(found.imag).max() < 1e-12
+    assert np.sort(found.real) == pytest.approx(expected, abs=1e-12)
+    monkeypatch.setattr(spectrum, "DENSE", 10)
+    monkeypatch.setattr(spectrum, "_symmetric", None)
+    assert theory.lambda_2(weights) == pytest.approx(np.sort(np.abs(expected))[-2], abs=1e-12)
+
+
+def test_a_matrix_that_is_a_torus_but_for_one_number_or_edge_is_none():
+    weights = rows("torus", 35)
+    for changed in ({**weights[9], 9: 0.3}, {**weights[9], 20: 0.0}):
+        other = (*weights[:9], changed, *weights[10:])
+        assert spectrum._doubly_circulant(other) is None
+    assert spectrum._doubly_circulant(rows("grid", 35)) is None
+    assert spectrum._doubly_circulant(rows("complete", 100)) is None, "it is circulant"
+
+
+def test_long_rows_are_circulant_if_all_their_numbers_are():
+    weights = rows("complete", 100)
+    values = spectrum._circulant(weights)
+    assert np.sort(np.abs(values))[-2:] == pytest.approx([0.0, 1.0], abs=1e-12)
+    changed = {**weights[9], 9: 0.3}
+    assert spectrum._circulant((*weights[:9], changed, *weights[10:])) is None
+    assert spectrum._circulant((*weights[:9], {**weights[9]}, *weights[10:])) is not None
+
+
 def test_a_thin_graph_is_resolved_where_lanczos_alone_does_not_converge(monkeypatch):
     monkeypatch.setattr(spectrum, "DENSE", 10)
     expected = 1 / 3 + 2 / 3 * math.cos(math.pi / 2000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 
 from typing_extensions import override
 
@@ -38,6 +38,38 @@ class Row(Mapping[int, float]):
     @override
     def __len__(self) -> int:
         return len(self._keys)
+
+    @override
+    def values(self) -> ValuesView[float]:
+        return _Values(self)
+
+    @override
+    def items(self) -> ItemsView[int, float]:
+        return _Items(self)
+
+    def pairs(self) -> Iterator[tuple[int, float]]:
+        """Return all entries, without a search for each."""
+        return zip(self._keys, self._values, strict=True)
+
+
+class _Values(ValuesView[float]):
+    """The numbers of a `Row`."""
+
+    _mapping: Row
+
+    @override
+    def __iter__(self) -> Iterator[float]:
+        return (value for _, value in self._mapping.pairs())
+
+
+class _Items(ItemsView[int, float]):
+    """The entries of a `Row`."""
+
+    _mapping: Row
+
+    @override
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        return self._mapping.pairs()
 
 
 def compact(weights: dict[int, float]) -> Mapping[int, float]:
