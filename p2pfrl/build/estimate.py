@@ -51,6 +51,8 @@ _AGENT_ROUND, _MESSAGE, _BYTE = 80e-6, 14e-6, 0.6e-9
 """CPU seconds of a round of an agent without learning; of a message, and of each byte of it."""
 _STEP, _STEP_TORCH = 2e-6, 15e-6
 """CPU seconds of an environment step and acting."""
+_TABLES, _STEP_TABLES = 30e-6, 0.2e-6
+"""CPU seconds of an update of tables, in which many agents are computed at once, and of its steps."""
 _FLOP, _FLOP_TORCH = 1 / 25e9, 1 / 8e9
 """CPU seconds of an operation on a parameter."""
 _LOOP, _LOOP_SECONDS = 30_000, 0.85e-3
@@ -259,8 +261,10 @@ def _update(scenario: Scenario, stack: Stack) -> float:
     """Return about the CPU seconds of one local update of an agent, without external steps."""
     traits, learner = stack.traits, scenario.makes[0].learner
     size, steps = int(traits.layout.size), traits.min_steps
-    if not traits.gives_returns:
+    if scenario.makes[0].environment is None:
         return 2 * steps * size * size * 0.25e-9
+    if traits.layout.dtype == "float64":
+        return _TABLES + _STEP_TABLES * steps
     is_native = traits.engine == "native"
     step, flop = (_STEP, _FLOP) if is_native else (_STEP_TORCH, _FLOP_TORCH)
     samples = steps * getattr(learner, "update_epochs", 1)

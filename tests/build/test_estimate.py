@@ -51,6 +51,9 @@ RUNS = {
     "many rounds": _GOSSIP.replace("agents = 256", "agents = 36").replace("= 5", "= 300"),
     "policies": _PPO,
     "replay": _DQN,
+    "tables": _PPO[: _PPO.index("environment")].replace("rounds = 3", "rounds = 30")
+    + 'environment = {id = "gridworld"}\nlearner = {kind = "tabular_q"}\n'
+    + 'topology = {kind = "torus"}\n',
     "central": _PPO.replace("name =", 'mode = "central"\nname =').replace("256", "64"),
 }
 
