@@ -52,7 +52,7 @@ _AGENT_ROUND, _MESSAGE, _BYTE = 80e-6, 14e-6, 0.6e-9
 _STEP, _STEP_TORCH = 2e-6, 15e-6
 """CPU seconds of an environment step and acting."""
 _TABLES, _STEP_TABLES = 30e-6, 0.2e-6
-"""CPU seconds of an update of tables, in which many agents are computed at once, and of its steps."""
+"""CPU seconds of an update of tables, where many agents are computed at once, and of its steps."""
 _FLOP, _FLOP_TORCH = 1 / 25e9, 1 / 8e9
 """CPU seconds of an operation on a parameter."""
 _LOOP, _LOOP_SECONDS = 30_000, 0.85e-3
