@@ -14,6 +14,7 @@ import sys
 from codecs import register_error
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 
 from cyclopts import App, CycloptsError
 
@@ -102,6 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] not in [[name] for name in _COMMANDS]:
         for name in _COMMANDS:  # what lists all commands says what each does
             app[name]
+    if where := _empty(words):
+        problem = f"{where}: expected a value after it, got ''; is a variable of the shell not set?"
+        return fail(BAD_USAGE, problem)
     try:
         quiet = "--quiet" in words or "-q" in words
         with only_results(wants_json), notes_on_stderr(quiet=quiet):
@@ -132,6 +136,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(as_json([f"an error in p2pfrl itself: {cause(error)}"], FAILED), flush=True)
         raise
     return code if isinstance(code, int) else DONE
+
+
+def _empty(words: Sequence[str]) -> str:
+    """Return the option or command before the first word that is empty; "" if none is.
+
+    An empty path would be the working directory.
+
+    >>> _empty(["plot", "run", "--figure", ""]), _empty(["stop", ""]), _empty(["stop", "run"])
+    ('--figure', 'stop', '')
+    """
+    for before, word in pairwise(["p2pfrl", *words]):
+        option, mark, value = word.partition("=")
+        if option.startswith("--") and mark and not value:
+            return option
+        if not word:
+            return before if before.startswith("-") else words[0] or "p2pfrl"
+    return ""
 
 
 def _write_no_more() -> None:

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,6 +38,33 @@ def whole(type_: object, tokens: Sequence[Token]) -> int:
         where = tokens[0].keyword
         raise ScenarioError([f"{where}: expected an integer, got {tokens[0].value!r}"])
     return int(text)
+
+
+def processes(type_: object, tokens: Sequence[Token]) -> int:
+    """Return an option's number of processes.
+
+    Raises:
+        ScenarioError: it is no integer from 1 on.
+    """
+    if (found := whole(type_, tokens)) < 1:
+        raise ScenarioError([f"--jobs: expected at least 1 process, got {found}"])
+    return found
+
+
+def seconds(type_: object, tokens: Sequence[Token]) -> float:
+    """Return an option's number of seconds.
+
+    Raises:
+        ScenarioError: it is no number from 0 on.
+    """
+    text, where = tokens[0].value, tokens[0].keyword
+    try:
+        found = float(text)
+    except ValueError:
+        found = nan
+    if not 0 <= found < inf:
+        raise ScenarioError([f"{where}: expected seconds from 0 on, got {text!r}"])
+    return found
 
 
 def directory(type_: object, path: Path | None) -> None:
@@ -142,7 +170,7 @@ Processes = Annotated[
     int | None,
     Parameter(
         name=["--jobs", "-j"],
-        converter=whole,
+        converter=processes,
         help="Processes of --transport tcp; 4 by default.",
     ),
 ]
@@ -225,7 +253,7 @@ def cluster(executor: str, address: str | None) -> str | None:
     return None if executor == "local" else address or "auto"
 
 
-Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], converter=whole, help="Processes.")]
+Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], converter=processes, help="Processes.")]
 Resume = Annotated[bool, Parameter(negative=(), help="Keep complete runs, and do the others.")]
 ResumeRun = Annotated[
     Path | None,

@@ -77,8 +77,6 @@ def fuzz(
             fix = "leave --seeds, --seed, --out, --jobs and --resume out"
             raise ScenarioError([f"--replay: the file itself is run; {fix}"])
         return _replay(file, overrides, json=json)
-    if jobs < 1:
-        raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
     if resume and out is None:
         raise ScenarioError(["--resume: expected --out with the directory to go on in"])
     from p2pfrl.fuzz.campaign import campaign

@@ -23,6 +23,7 @@ from p2pfrl.commands.arguments import (
     Replace,
     Seed,
     Set,
+    seconds,
     text,
     whole,
     workers,
@@ -118,7 +119,9 @@ Trainers = Annotated[
         "0.1 s or more. Results do not depend on it.",
     ),
 ]
-Start = Annotated[float, Parameter(help="Seconds to wait for everyone at the start.")]
+Start = Annotated[
+    float, Parameter(converter=seconds, help="Seconds to wait for everyone at the start.")
+]
 _SHOWN = (
     "agents",
     "stopped_by",
@@ -351,7 +354,9 @@ def leave(
     undo: Annotated[
         bool, Parameter(negative=(), help="Let a process that has left take part again.")
     ] = False,
-    patience: Annotated[float, Parameter(help="Seconds to wait for the end of its round.")] = 60.0,
+    patience: Annotated[
+        float, Parameter(converter=seconds, help="Seconds to wait for the end of its round.")
+    ] = 60.0,
     json: Json = False,
 ) -> int:
     """Let a process leave its run for good: at the end of its round it says goodbye and ends.

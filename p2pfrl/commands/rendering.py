@@ -51,7 +51,8 @@ def render(
         print(f"{out}: {frames} rounds")
         return DONE
     record = load(run)
-    if not 0 <= agent < (n := len(record.parameters)):
+    n = len(record.parameters)
+    if not 0 <= agent < n:
         raise ScenarioError([f"--agent: expected an agent from 0 to {n - 1}, got {agent}"])
     total = write(record, out, agent=agent, policy=policy, steps=steps)
     print(f"{out}: agent {agent}, policy {policy}, return {total:.4g}")

@@ -166,8 +166,6 @@ def _fits(
             raise ScenarioError([f"--jobs {jobs}: {reason}; {fix}"])
         return
     own = "--transport tcp has processes of its own"
-    if jobs is not None and jobs < 1:
-        raise ScenarioError([f"--jobs: expected at least 1 process, got {jobs}"])
     if executor != "local":
         raise ScenarioError([f"--executor {executor}: {own}"])
     if workers == "auto":

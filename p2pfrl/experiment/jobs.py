@@ -251,8 +251,11 @@ def refuse_used(jobs: Sequence[Job], *, resume: bool, overwrite: bool) -> None:
         overwrite: whether they may have runs.
 
     Raises:
-        ScenarioError: a directory has a run, or files that are not of a run.
+        ScenarioError: a directory has a run, or files that are not of a run; or both are wanted.
     """
+    if resume and overwrite:
+        meant = "--resume keeps those that are complete, --overwrite runs all again"
+        raise ScenarioError([f"--resume, --overwrite: expected one of them, got both; {meant}"])
     found = {job.directory: content_of(job.directory) for job in jobs}
     others = [folder for folder, content in found.items() if content is Content.OTHER]
     if others:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -15,13 +16,15 @@ from pathlib import Path
 
 from p2pfrl import __version__
 from p2pfrl.core.children import PATIENCE, follow, one_thread_each, withheld
-from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError
+from p2pfrl.core.errors import P2PFRLError, RecordError, ScenarioError, ScenarioWarning
 from p2pfrl.core.interrupts import INTERRUPTED, raised
 from p2pfrl.experiment.run import fewer_collections
 from p2pfrl.fuzz.cases import Base, case
 from p2pfrl.fuzz.draws import Table
 from p2pfrl.fuzz.execute import FAILED, PASSED, REFUSED, STOPPED, Outcome, execute
 from p2pfrl.fuzz.shrink import shrink
+from p2pfrl.results.directory import Content, content_of
+from p2pfrl.scenario import load
 from p2pfrl.scenario.render import to_toml
 
 TABLE = "seeds.csv"
@@ -111,6 +114,9 @@ def campaign(
         ScenarioError: the scenario is not valid, or another campaign is in `folder`.
     """
     base = Base.of(file, overrides)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScenarioWarning)
+        load(file, overrides)  # small forms leave out what is refused, such as a misspelled key
     case(base, seeds[0])  # a scenario that is refused in any form is refused at once
     summary, began = Summary(), time.monotonic()
     head = f"# p2pfrl {__version__}, {base.source}, {_hash(base)}"
@@ -163,6 +169,11 @@ def _kept(path: Path, head: str, *, resume: bool) -> dict[int, Result]:
         ScenarioError: there are some, and they are not to be kept or are of another campaign.
     """
     if not path.exists():
+        if content_of(path.parent) is not Content.NOTHING:
+            fix = "give another --out"
+            raise ScenarioError(
+                [f"{path.parent}: expected an empty directory or a campaign; {fix}"]
+            )
         return {}
     if not resume:
         fix = "--resume keeps the seeds that are done; or give another --out"

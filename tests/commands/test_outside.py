@@ -70,6 +70,34 @@ def test_a_directory_that_cannot_be_is_refused_before_the_run(capsys, words, out
     assert not Path("r").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["stop", ""], "stop: expected a value after it, got ''; is a variable of the shell not"),
+        (["plot", "run", "--figure", ""], "--figure: expected a value after it, got ''"),
+        (["plot", "run", "--format="], "--format: expected a value after it, got ''"),
+        (["scenario", "q.toml", "--out", ""], "--out: expected a value after it, got ''"),
+        (["compare", "q.toml", "--jobs", "0"], "--jobs: expected at least 1 process, got 0"),
+        (
+            ["sweep", "q.toml", "--out", "s", "--resume", "--overwrite"],
+            "--resume, --overwrite: expected one of them, got both",
+        ),
+        (
+            ["leave", "run", "--patience", "nan"],
+            "--patience: expected seconds from 0 on, got 'nan'",
+        ),
+        (["leave", "run", "--patience", "-1"], "--patience: expected seconds from 0 on, got '-1'"),
+        (["leave", "run", "--patience", "x"], "--patience: expected seconds from 0 on, got 'x'"),
+        (
+            ["peer", "q.toml", "--lead", "--agents", "0-3", "--start-timeout", "inf"],
+            "--start-timeout: expected seconds from 0 on, got 'inf'",
+        ),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(capsys, words, says):
+    assert said(capsys, *words).startswith(says)
+
+
 @pytest.mark.slow  # starts interpreters
 @pytest.mark.parametrize("more", [[], ["--json"]])
 @pytest.mark.parametrize(

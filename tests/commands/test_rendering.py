@@ -58,6 +58,7 @@ def test_an_episode_of_a_shared_world_is_a_gif_of_its_steps(junction, policy, tm
     ("words", "complaint"),
     [
         (["--agent", "2"], "--agent: expected an agent from 0 to 1, got 2"),
+        (["--agent", "-1"], "--agent: expected an agent from 0 to 1, got -1"),
         (["--policy", "webster"], "expected one of own, full_throttle, first_come_first_served"),
         (["--out", "x.mp4"], "expected a name that ends in .gif"),
         (["--steps", "0"], "--steps: expected at least 1, got 0"),
