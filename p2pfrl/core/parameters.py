@@ -28,10 +28,23 @@ Vector = NDArray[np.floating]
 
 def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Vector:
     """Return zeros whose first byte lies on a multiple of 64."""
-    count = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.zeros(count + ALIGNMENT, dtype=np.uint8)
+    return _aligned(np.zeros(_bytes(shape, dtype), dtype=np.uint8), shape, dtype)
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> Vector:
+    """Return an array to be written to, whose first byte lies on a multiple of 64."""
+    return _aligned(np.empty(_bytes(shape, dtype), dtype=np.uint8), shape, dtype)
+
+
+def _bytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:
+    """Return the bytes in which an array has room wherever they begin."""
+    return math.prod(shape) * np.dtype(dtype).itemsize + ALIGNMENT
+
+
+def _aligned(raw: NDArray[np.uint8], shape: tuple[int, ...], dtype: DTypeLike) -> Vector:
+    """Return the array of these bytes."""
     offset = -raw.ctypes.data % ALIGNMENT
-    return raw[offset : offset + count].view(dtype).reshape(shape)
+    return raw[offset : offset + len(raw) - ALIGNMENT].view(dtype).reshape(shape)
 
 
 @dataclass(frozen=True)

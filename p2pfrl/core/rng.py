@@ -142,8 +142,11 @@ class Streams:
         The index is the number of the update or episode.
         """
         indices = [index] * len(agents) if isinstance(index, int) else index
+        # The keys of `key`, whose path is written once for all agents.
+        first, then = f"({seed!r}, ", f", {purpose!r}, "
         raw = b"".join(
-            key(seed, int(a), purpose, int(i)) for a, i in zip(agents, indices, strict=True)
+            blake2b(f"{first}{a:d}{then}{i:d})".encode(), digest_size=16).digest()
+            for a, i in zip(agents, indices, strict=True)
         )
         return cls(np.frombuffer(raw, dtype="<u8").reshape(-1, 2))
 

@@ -332,13 +332,14 @@ class Decoder:
     def decode(self, frame: Frame) -> Message:
         """Return the message in `frame`.
 
-        The result is kept with the frame, since frames are immutable.
+        The result is kept with the frame, since frames are immutable. So is the checksum of the
+        payload, from when the frame was encoded.
 
         Raises:
             WireError: the frame is not what this run agreed on; its `reason` says why.
         """
         if frame.message is None:
-            frame.message = self.parse(frame.head, frame.payload)
+            frame.message = self.parse(frame.head, frame.payload, frame.crc32)
         return frame.message
 
     def receive(self, frame: Frame) -> Received:
@@ -350,23 +351,27 @@ class Decoder:
             frame.received = Received(self.decode(frame))
         return frame.received
 
-    def parse(self, head: bytes, payload: memoryview) -> Message:
-        """Return the message whose bytes are `head` + `payload`."""
+    def parse(self, head: bytes, payload: memoryview, crc: int | None = None) -> Message:
+        """Return the message whose bytes are `head` + `payload`.
+
+        `crc` is the checksum of the payload, where it is known.
+        """
         header_length, payload_length = self.lengths(head[:12])
         end = 12 + header_length
         if len(head) + len(payload) != end + payload_length:
             raise WireError(
                 "bad_length", f"{len(head) + len(payload)} bytes do not match the announced lengths"
             )
-        return self.open(head, end, payload)
+        return self.open(head, end, payload, crc)
 
-    def open(self, head: bytes, end: int, payload: memoryview) -> Message:
+    def open(self, head: bytes, end: int, payload: memoryview, known: int | None = None) -> Message:
         """Return the message whose bytes are `head` + `payload`.
 
         Args:
             head: everything before the numbers; its lengths have been checked.
             end: where the header ends in it.
             payload: the numbers.
+            known: their checksum, where the frame was made in this process; None: it is computed.
 
         Raises:
             WireError: as in `decode`.
@@ -378,7 +383,8 @@ class Decoder:
             raise WireError(
                 "malformed", "the payload is not one msgpack bin of the announced length"
             )
-        self._verify(payload, crc)
+        if known is None or known != crc:
+            self._verify(payload, crc)
         numbers = self._numbers(kind, encoding, parts, payload)
         return Message(
             kind,

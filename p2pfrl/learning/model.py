@@ -51,9 +51,7 @@ class Model:
     def replace(self, vector: Vector) -> None:
         """Put `(size,)` numbers back; parts that are not shared keep their values."""
         layout, trainer = self._layout, self._trainer
-        values = trainer.read(self.agent).copy()
-        layout.unpack(vector[: self._width], values, self.parts)
-        trainer.write(self.agent, values)
+        trainer.write(self.agent, vector[: self._width], self.parts)
         for number, name in enumerate(self._averaged, start=1):
             start = number * self._width
             moment = vector[start : start + self._width]

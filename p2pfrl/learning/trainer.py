@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.contract import returned
 from p2pfrl.core.errors import AgentError
-from p2pfrl.core.parameters import Vector, aligned_zeros
+from p2pfrl.core.parameters import Vector, aligned_empty
 from p2pfrl.core.state import State as Tree
 from p2pfrl.core.types import TRANSITIONS, Update
 from p2pfrl.learning.executors import Executor, InThisThread, LostChunkError
@@ -194,19 +194,23 @@ class Trainer:
         view.setflags(write=False)
         return view
 
-    def write(self, agent: int, values: Vector) -> None:
-        """Set the agent's parameters `(stride,)`; an update under way keeps its own.
+    def write(self, agent: int, vector: Vector, parts: Sequence[str] | None = None) -> None:
+        """Set `parts` of the agent's parameters, `(k,)`; an update under way keeps its own.
+
+        All parts are meant where `parts` is None.
 
         Raises:
             AgentError: they are not finite.
         """
-        if not is_finite(values):
-            raise AgentError(agent, f"what it received and mixed left {self._first(values)}")
         row = self.parameters[self._rows[agent]]
+        if not is_finite(vector):
+            values = row.copy()
+            self.stack.layout.unpack(vector, values, parts)
+            raise AgentError(agent, f"what it received and mixed left {self._first(values)}")
         request = self._pending.get(agent)
         if request is not None and request.frozen is None:
             request.frozen = row.copy()
-        row[:] = values
+        self.stack.layout.unpack(vector, row, parts)
 
     def hear(self, agent: int, received: Mapping[int, Vector], parts: Sequence[str]) -> None:
         """Note the shared parts of others' parameters; an update under way keeps what it knew.
@@ -628,17 +632,16 @@ class Trainer:
     def _gather(self, chunk: Sequence[int]) -> Batch:
         """Return the inputs of `chunk` as they were when each update started, as copies."""
         rows: NDArray[np.intp] = np.array([self._rows[agent] for agent in chunk], dtype=np.intp)
-        space = self.executor.space(len(chunk))
+        space, own = self.executor.space(len(chunk)), self.state
         if space is None:
-            parameters = aligned_zeros(
-                (len(chunk), self.stack.layout.stride), self.stack.layout.dtype
-            )
-            state = {name: values[rows] for name, values in self.state.items()}
+            layout = self.stack.layout
+            parameters = aligned_empty((len(chunk), layout.stride), layout.dtype)
+            state = {name: np.empty((len(chunk), *v.shape[1:]), v.dtype) for name, v in own.items()}
         else:
             parameters, state = space
-            for name, values in self.state.items():
-                np.take(values, rows, axis=0, out=state[name], mode="clip")
-        np.take(self.parameters, rows, axis=0, out=parameters, mode="clip")  # "raise" copies twice
+        for name, values in own.items():
+            values.take(rows, axis=0, out=state[name], mode="clip")  # "raise" copies twice
+        self.parameters.take(rows, axis=0, out=parameters, mode="clip")
         for position, agent in enumerate(chunk):
             frozen = self._request(agent).frozen
             if frozen is not None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfrl.core.rng import Streams, draw, generator, key
+from p2pfrl.core.rng import Purpose, Streams, draw, generator, key
 
 
 def test_different_paths_have_different_keys_and_equal_ones_the_same():
@@ -53,6 +53,13 @@ def test_index_agent_purpose_and_seed_each_name_another_stream():
     ]
     draws = np.array([s.uniform(2000)[0] for s in streams])
     assert np.abs(np.corrcoef(draws) - np.eye(5)).max() < 5 / 2000**0.5
+
+
+def test_keys_of_a_batch_are_those_of_single_paths():
+    agents, index = [0, np.int64(70_000)], [np.int64(3), 2**40]
+    for purpose in (Purpose.ACTION, "environment-reset"):
+        wanted = [key(-5, int(a), purpose, int(i)) for a, i in zip(agents, index, strict=True)]
+        assert Streams.of(-5, agents, purpose, index).keys.tobytes() == b"".join(wanted)
 
 
 def test_uniform_and_normal_numbers_have_their_moments_and_permutations_are_fair():

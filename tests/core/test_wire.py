@@ -173,6 +173,16 @@ def test_a_frame_is_decoded_once_and_shared_read_only():
         message.payload[0] = 1.0
 
 
+def test_a_checksum_that_is_known_must_be_that_of_the_header():
+    frame, into = encode(), decoder()
+    damaged = memoryview(np.roll(VECTOR, 1)).cast("B")
+    with pytest.raises(WireError, match="checksum"):
+        into.parse(frame.head, damaged)
+    with pytest.raises(WireError, match="checksum"):
+        into.parse(frame.head, damaged, frame.crc32 ^ 1)
+    assert np.array_equal(into.parse(frame.head, frame.payload, frame.crc32).payload, VECTOR)
+
+
 def test_agents_may_upload_transitions_while_models_keep_their_layout():
     into = decoder(size=None, model=len(VECTOR), names=(TRANSITIONS,))
     for size in (0, 1, 1000):

@@ -78,7 +78,8 @@ def test_a_group_learns_what_it_would_learn_in_a_run_of_its_own_until_it_mixes()
     }
     for agent in range(4):  # starts differ where networks do: begin all at the grouped one's
         trainer = alone["small" if agent in (0, 2) else "large"]
-        trainer.write(agent, grouped.stack._narrow(grouped.parameters, [agent], agent % 2)[0])
+        row = grouped.stack._narrow(grouped.parameters, [agent], agent % 2)[0]
+        trainer.write(agent, trainer.stack.layout.pack(row))
     for _ in range(3):
         grouped.update(range(4))
         for trainer in alone.values():

@@ -184,7 +184,7 @@ def test_the_target_network_follows_what_the_exchange_did(after_mixing, expected
     for _ in range(3):
         trainer.update(range(2))
     before, after = trainer.state["dqn_target"].copy(), trainer.parameters.copy()
-    trainer.write(1, trainer.parameters[1] + np.float32(0.25))
+    trainer.write(1, trainer.stack.layout.pack(trainer.parameters[1]) + np.float32(0.25))
     mixed = trainer.parameters.copy()
     bound, state = trainer.stack, {name: values.copy() for name, values in trainer.state.items()}
     bound._meet(mixed, state)

@@ -156,7 +156,7 @@ def test_chunks_are_submitted_as_soon_as_enough_agents_have_started():
     for trainer in (remote, here):
         for agent in (5, 0, 3, 1):
             trainer.freeze(agent)
-        trainer.write(3, np.ones_like(trainer.read(3)))
+        trainer.write(3, np.ones(learner.layout.size))
         trainer.cancel(0)
         trainer.freeze(4)
         trainer.compute()

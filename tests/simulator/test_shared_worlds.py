@@ -255,7 +255,7 @@ def test_a_member_that_crashes_in_an_update_acts_in_it_as_if_it_had_not(trainer)
         trainer.begin([0, 1])
         if crashes:
             trainer.cancel(1)
-            trainer.write(1, np.zeros_like(trainer.read(1)))
+            trainer.write(1, np.zeros(trainer.stack.layout.size))
         trainer.commit(0)
         if not crashes:
             trainer.commit(1)

@@ -236,7 +236,9 @@ class OnPolicyStack(Stack, PooledTraining):
             scale.absorb(state, rollout.reward, rollout.finished)
             rollout = replace(rollout, reward=scale.scaled(state, rollout.reward))
         packed = self.acting.pack(batch.parameters, rollout)
-        streams = Streams.of(self.task.seed, batch.agents, Purpose.MINIBATCH, batch.index)
+        # Nobody draws the order of one minibatch.
+        drawn = (batch.agents, batch.index) if self.plan.minibatches > 1 else ([], [])
+        streams = Streams.of(self.task.seed, drawn[0], Purpose.MINIBATCH, drawn[1])
         episodes = (
             _episodes(rollout)
             if self.task.correction.bends and self.plan.minibatches == 1
