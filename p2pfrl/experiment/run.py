@@ -6,7 +6,7 @@ import gc
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ from p2pfrl.experiment.rules import (
 from p2pfrl.experiment.starts import Start, with_start
 from p2pfrl.experiment.workforce import Count, Workforce, employed
 from p2pfrl.results.directory import clear, reserved
-from p2pfrl.results.record import FAILURE, Record, save
+from p2pfrl.results.record import FAILURE, INTERRUPT, Record, save
 from p2pfrl.results.recorder import Row
 from p2pfrl.results.stream import Stream
 from p2pfrl.results.trace import Event
@@ -207,6 +207,10 @@ def _simulate(
                 more["workers"] = force.count
             if run.writes.failed:
                 more["writes_failed"] = run.writes.failed
+            if late := () if reason == INTERRUPT else [*_too_late(scenario, world, run.notes)]:
+                more["notes"] = [*run.notes, *late]
+                for note in late:
+                    warnings.warn(note, IdleWarning, stacklevel=4)
             record = _record(scenario, world, reason, run.wall_seconds(), more)
             if out is not None:
                 try:
@@ -472,6 +476,16 @@ def _reason(scenario: Scenario, world: World, reason: str) -> str:
     rows, rounds = world.recorder.rows, scenario.stop.rounds
     is_whole = rounds is not None and bool(rows) and rows[-1]["round"] >= rounds
     return reason if is_whole or reason != "rounds" else world.simulation.end()
+
+
+def _too_late(scenario: Scenario, world: World, known: Sequence[str]) -> Iterator[str]:
+    """Yield a note for every fault whose time had not come when the run ended."""
+    now = world.loop.now
+    for position, fault in enumerate(scenario.faults):
+        what = f"without effect: faults.{position};"
+        if round(fault.at * SECOND) > now and not any(note.startswith(what) for note in known):
+            end = f"the run ended at {now / SECOND:.3g} s of virtual time"
+            yield f"{what} at = {fault.at:g}, and {end}"
 
 
 def _is_saved_whole(scenario: Scenario, world: World) -> bool:

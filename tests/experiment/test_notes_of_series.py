@@ -176,3 +176,23 @@ def test_a_drift_after_the_last_update_has_a_note(
     why = f"it begins in update {begins}, and an agent makes at most 60"
     expected = f"without effect: environment.drift.length; {why}"
     assert found == ([] if begins is None else [expected])
+
+
+def test_a_fault_whose_time_has_not_come_when_the_run_ends_is_noted(
+    file: Path, tmp_path: Path
+) -> None:
+    crash = {"kind": "crash", "agents": [3]}
+    other = {"kind": "crash", "agents": [2]}
+    late = load(file, overrides={"faults": [{"at": "1us", **other}, {"at": "200s", **crash}]})
+    with pytest.warns(ScenarioWarning, match="at = 200, and the run ended at") as caught:
+        record = p2pfrl.run(late, out=tmp_path / "run")
+    (note,) = record.summary["notes"]
+    assert note.startswith("without effect: faults.1; at = 200")
+    assert [str(warning.message) for warning in caught] == [note]
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert verify(tmp_path / "run").is_equal
+    timed = load(file, overrides={"stop.virtual_time": "1s", "faults": [{"at": "2s", **crash}]})
+    (static,) = p2pfrl.run(timed).summary["notes"]
+    assert "is not before stop.virtual_time = 1" in static
