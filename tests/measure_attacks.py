@@ -67,7 +67,7 @@ class Table:
     attacks: Mapping[str, Attackers | None]
     rounds: int = 120
     last: int = 20
-    seeds: Sequence[int] = (1, 2, 3, 4, 5)
+    seeds: Sequence[int] = tuple(range(1, 11))
     metric: str = "return_mean"
     settings: Settings = field(default_factory=dict)
 
@@ -151,7 +151,6 @@ TABLES: Mapping[str, Table] = {
         three("none", "noise", "average_zero", "random_action"),
         rounds=322,
         last=10,
-        seeds=tuple(range(1, 11)),
     ),
     "fedpg_br": Table(
         "fedpg_br_cartpole",
@@ -164,7 +163,6 @@ TABLES: Mapping[str, Table] = {
         three("none", "noise", "random_action", "sign_flip"),
         rounds=80,
         last=10,
-        seeds=tuple(range(1, 11)),
     ),
 }
 

@@ -1,8 +1,10 @@
-"""Measures what privacy costs: returns against epsilon, of tabular Q-learning and of CartPole.
+"""Measures what privacy costs: returns against epsilon, and money against what a meter tells.
 
-`PYTHONPATH=tests:tests/learning nice python tests/measure_privacy.py` measures these, and the error
-with which an observer reconstructs an observation from a gradient. It writes docs/privacy.json and
-the figure docs/privacy_utility.png; `--table` prints the table of what is there.
+`PYTHONPATH=tests:tests/learning nice python tests/measure_privacy.py` measures tabular Q-learning
+and CartPole against epsilon, the homes of `microgrid_ring` against the weight of `privacy_cost`,
+and the error with which an observer reconstructs an observation from a gradient. It writes
+docs/privacy.json and the figure docs/privacy_utility.png. With `--more` it measures only the seeds
+that are not there, and `--table` prints the tables of what is there.
 """
 
 from __future__ import annotations
@@ -28,10 +30,17 @@ from p2pfrl.results.statistics import estimate
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "privacy.json"
 FIGURE = ROOT / "docs" / "privacy_utility.png"
-SEEDS = (1, 2, 3, 4, 5)
+SEEDS = tuple(range(1, 11))
 EPSILONS = ("1", "3", "10", "infinity")
 NOISES = ("1", "3", "10", "100", "1000", "infinity")
 """Epsilons of the releases that an observer reads; with infinity there is no noise."""
+WEIGHTS = ("0", "0.02", "0.1")
+"""Of `environment.privacy_weight`."""
+METERS: Mapping[str, tuple[str, str]] = {
+    "saved": ("saved, EUR", ".2f"),
+    "privacy_cost": ("`privacy_cost`", ".3f"),
+}
+"""What is measured of a run -> row of the table, and format."""
 SCENARIOS: Mapping[str, str] = {
     "tabular Q": "private_q",
     "CartPole": "private_cartpole",
@@ -49,6 +58,21 @@ def measure(name: str, epsilon: str, seed: int, **more: object) -> float:
         scenario = p2pfrl.load(f"{SCENARIOS[name]}.toml", overrides=overrides)
     record = p2pfrl.run(scenario)
     return float(record.metrics["evaluation_mean_parameters"][-1])
+
+
+def metered(weight: str, seed: int, **more: object) -> dict[str, float]:
+    """Return the return of agents in greedy episodes, and what their meters tell.
+
+    The latter is the mean of the measure `privacy_cost` over agents and the last ten rounds.
+    """
+    overrides = {"seed": seed, "environment.privacy_weight": float(weight), **more}
+    record = p2pfrl.run(p2pfrl.load("microgrid_ring.toml", overrides=overrides))
+    rows, rounds = record.agents, record.metrics["round"][-1]
+    told = rows["privacy_cost"][rows["round"] > rounds - 10]
+    return {
+        "saved": float(record.summary["evaluation"]["own"]),
+        "privacy_cost": float(np.nanmean(told)),
+    }
 
 
 def inversion(epsilon: str, seed: int = 1, agents: int = 200) -> float:
@@ -95,6 +119,12 @@ def shown(values: Sequence[float]) -> str:
     return f"{found.mean:.3g} ({found.low:.3g} to {found.high:.3g})"
 
 
+def spanned(values: Sequence[float], form: str) -> str:
+    """Return the mean and the range over seeds."""
+    mean, low, high = (format(one, form) for one in (np.mean(values), min(values), max(values)))
+    return f"{mean} ({low} to {high})"
+
+
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of the tables of the page: of returns, and of errors of reconstructions."""
     yield f"| epsilon | {' | '.join(EPSILONS)} |"
@@ -106,6 +136,15 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"| epsilon of one release | {' | '.join(errors)} |"
     yield f"|---|{'---|' * len(errors)}"
     yield f"| error of the reconstruction | {' | '.join(f'{one:.2g}' for one in errors.values())} |"
+
+
+def meter_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the table of the page on homes and their meters."""
+    yield f"| lambda | {' | '.join(WEIGHTS)} |"
+    yield f"|---|{'---|' * len(WEIGHTS)}"
+    for key, (row, form) in METERS.items():
+        runs = [[run[key] for run in found["meters"][weight]] for weight in WEIGHTS]
+        yield f"| {row} | {' | '.join(spanned(one, form) for one in runs)} |"
 
 
 def draw(found: Mapping[str, Any]) -> None:
@@ -127,21 +166,37 @@ def draw(found: Mapping[str, Any]) -> None:
     figure.savefig(FIGURE, dpi=120)
 
 
+def write(found: Mapping[str, Any]) -> None:
+    """Write what was measured so far."""
+    FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Measure, draw, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true", help="print the table; measure nothing")
-    if parser.parse_args().table:
-        print(*lines(json.loads(FILE.read_text())), sep="\n")
+    parser.add_argument("--more", action="store_true", help="measure only what is not there")
+    options = parser.parse_args()
+    if options.table:
+        known = json.loads(FILE.read_text())
+        print(*lines(known), "", *meter_lines(known), sep="\n")
         return
-    found: dict[str, Any] = {
-        name: {one: [measure(name, one, seed) for seed in SEEDS] for one in EPSILONS}
-        for name in SCENARIOS
-    }
+    found: dict[str, Any] = json.loads(FILE.read_text()) if options.more else {}
+    for name in SCENARIOS:
+        for one in EPSILONS:
+            runs = found.setdefault(name, {}).setdefault(one, [])
+            for seed in SEEDS[len(runs) :]:
+                runs.append(measure(name, one, seed))
+                write(found)
+    for weight in WEIGHTS:
+        rows = found.setdefault("meters", {}).setdefault(weight, [])
+        for seed in SEEDS[len(rows) :]:
+            rows.append(metered(weight, seed))
+            write(found)
     found["inversion"] = {one: inversion(one) for one in NOISES}
-    FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write(found)
     draw(found)
-    print(*lines(found), sep="\n")
+    print(*lines(found), "", *meter_lines(found), sep="\n")
 
 
 if __name__ == "__main__":

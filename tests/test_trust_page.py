@@ -56,7 +56,44 @@ def test_a_cell_has_the_mean_and_the_interval_within_possible_returns() -> None:
 def test_the_costs_of_privacy_on_the_page_are_those_that_were_measured() -> None:
     found = json.loads(measure_privacy.FILE.read_text(encoding="utf-8"))
     assert "\n".join(measure_privacy.lines(found)) in PAGE
+    assert "\n".join(measure_privacy.meter_lines(found)) in PAGE
+    runs = [found[name] for name in (*measure_privacy.SCENARIOS, "meters")]
+    assert {len(cell) for table in runs for cell in table.values()} == {10}
     assert measure_privacy.FIGURE.is_file()
+
+
+def test_on_how_many_seeds_privacy_costs_return() -> None:
+    found = json.loads(measure_privacy.FILE.read_text(encoding="utf-8"))
+    counts = {
+        name: [
+            [a < b for a, b in zip(runs[one], runs["infinity"], strict=True)].count(True)
+            for one in ("1", "3", "10")
+        ]
+        for name, runs in found.items()
+        if name in measure_privacy.SCENARIOS
+    }
+    assert counts == {"tabular Q": [10, 10, 10], "CartPole": [10, 7, 6]}
+    assert max(found["tabular Q"]["infinity"]) - min(found["tabular Q"]["10"]) < 2e-3
+
+
+def _below(first: list[float], second: list[float]) -> int:
+    return [a < b for a, b in zip(first, second, strict=True)].count(True)
+
+
+def test_what_the_page_concludes_of_attacks_holds_on_so_many_of_ten_seeds() -> None:
+    central, beyond, dumbbell = FOUND["central"], FOUND["beyond"], FOUND["dumbbell"]
+    assert max(_below(row["alie"], row["none"]) for row in central.values()) == 4
+    assert max(_below(beyond[rule]["alie of 5"], central[rule]["none"]) for rule in beyond) == 6
+    defended = [row["random_action"] for rule, row in central.items() if rule != "mean"]
+    least = [min(runs) for runs in zip(*defended, strict=True)]
+    assert [
+        a == b for a, b in zip(central["centered_clipping"]["random_action"], least, strict=True)
+    ].count(True) == 9
+    plain = dumbbell["metropolis"]["none"]
+    apart = {
+        rule: _below(plain, row["none"]) for rule, row in dumbbell.items() if rule != "metropolis"
+    }
+    assert apart == {"median": 10, "trimmed_mean": 10, "bridge": 10, "clipped_gossip": 8}
 
 
 def test_an_observation_follows_from_a_gradient_and_not_from_one_with_noise() -> None:
