@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -79,7 +80,11 @@ class Distances:
             for own in compared
         ]
         self._block = max(1, _BLOCK // stride)
-        self._wide = np.zeros((self._block + 1, stride))
+
+    @cached_property
+    def _wide(self) -> NDArray[np.float64]:
+        """Room for a sum and a block, which an engine does not need."""
+        return np.zeros((self._block + 1, self._layout.stride))
 
     def of(self, vectors: Sequence[Vector]) -> Apart:
         """Return how far agents with parameters `(d,)` each are from their mean."""
