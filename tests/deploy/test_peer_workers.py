@@ -105,9 +105,18 @@ def test_what_a_killed_process_computed_is_computed_again_and_the_log_says_so(
     assert said.endswith("another takes its place")
 
 
-def test_auto_stays_in_one_process_where_training_is_short(tmp_path):
-    assert process(tmp_path / "a", "auto")["workers"] == 1
+def test_auto_starts_processes_once_training_takes_long_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(workforce, "cores", lambda: 2)
+    alone = process(tmp_path / "a", "auto")
+    assert alone["workers"] == 1
     assert noted(tmp_path / "a") == []
+    monkeypatch.setattr("p2pfrl.learning.growing.AFTER", 1e-3)
+    monkeypatch.setattr("p2pfrl.learning.growing._LEAST", 1e-6)
+    found = process(tmp_path / "b", "auto")
+    assert found["workers"] == 2
+    assert found["parameters_digest"] == alone["parameters_digest"]
+    (said,) = noted(tmp_path / "b")
+    assert said.startswith("training goes on in 2 processes besides this one")
 
 
 @pytest.mark.parametrize(
