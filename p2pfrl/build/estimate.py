@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log2
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ _AGENT, _VECTORS, _STATES, _COPIES = 12_000, 5.5, 2.0, 2.0
 """Bytes of an agent's objects; how many vectors of parameters it has, and rows of the learner's
 state (the trainer's and that of a result); copies of the problem's arrays while the record is
 saved."""
-_EDGE, _SAVED_EDGE, _SAVED_CROWD, _CROWD = 200, 700, 130, 8
+_EDGE, _SAVED_EDGE, _SAVED_CROWD, _CROWD = 200, 700, 60, 8
 """Bytes of a directed edge: weight and a message under way; of that message in a checkpoint; of it
 there where agents send to more than so many (simulator/crowds.py)."""
 _ROW, _METRICS = 250, 4_000
@@ -41,6 +41,8 @@ _EVENT, _EVENTS = 29, 2**24
 _ROW_TEXT, _METRICS_TEXT, _EDGE_TEXT, _INTERVAL_TEXT = 85, 220, 11, 29
 """Bytes on disk of a row of either table, of an edge and of an interval of the timeline."""
 _INTERVALS, _SHOWN = 20_000, 32
+_SAVED_MESSAGE = 36
+"""Bytes on disk of a message in a checkpoint, without its vector."""
 _SMALL, _REPORT, _REPORT_AGENT = 10_000, 650_000, 600
 """Bytes on disk of the small files; of report and figures; and of those per agent, at most."""
 _LONG = 30.0
@@ -49,6 +51,9 @@ _START, _START_TORCH, _DRAW = 0.9, 1.7, 2.8
 """CPU seconds of imports, of those of torch, and of figures and report."""
 _AGENT_ROUND, _MESSAGE, _BYTE = 80e-6, 14e-6, 0.6e-9
 """CPU seconds of a round of an agent without learning; of a message, and of each byte of it."""
+_NEAR, _FARTHER = 2**18, 0.3
+"""Messages under way at once up to which memory is near, and how much longer each takes with twice
+as many."""
 _STEP, _STEP_TORCH = 2e-6, 15e-6
 """CPU seconds of an environment step and acting."""
 _TABLES, _STEP_TABLES = 30e-6, 0.2e-6
@@ -129,14 +134,14 @@ def estimate(
     )
     work = rounds * (
         n * _AGENT_ROUND
-        + messages * (_MESSAGE + _BYTE * message_bytes)
+        + messages * (_MESSAGE * _slower_with(edges) + _BYTE * message_bytes)
         + n * scenario.schedule.every * _update(scenario, stack)
     )
     seconds = _START + _START_TORCH * torch + _DRAW * draws + work
     seconds *= (factor or slower)()
     every = scenario.checkpoint.every
     is_saved = rounds >= every if isinstance(every, int) else seconds > _LONG
-    saved = 2 * n * (2 * vector + state) * is_saved
+    saved = 2 * (n * (2 * vector + state) + _SAVED_MESSAGE * edges) * is_saved
     memory = (
         _PROCESS
         + _TORCH * torch
@@ -149,6 +154,11 @@ def estimate(
         + min(n, _SAMPLES) * traits.min_steps * 100
     )
     return Estimate(round(memory), round(disk), round(disk + events + saved), seconds)
+
+
+def _slower_with(edges: int) -> float:
+    """Return how much longer a message takes where so many may be under way: caches are small."""
+    return 1.0 + _FARTHER * max(0.0, log2(max(1, edges) / _NEAR))
 
 
 def slower(now: Callable[[], float] = time.process_time) -> float:

@@ -100,7 +100,7 @@ def test_needs_grow_with_agents_rounds_and_edges():
 
 def test_checkpoints_of_long_runs_count():
     short, long = (needs(loads(_complete(_GOSSIP), {"stop.rounds": k})) for k in (2, 400))
-    of_edges = 130 * 256 * 255
+    of_edges = 60 * 256 * 255
     assert long.memory - short.memory > of_edges
     never = {"stop.rounds": 400, "checkpoint.every": 1000}
     assert needs(loads(_complete(_GOSSIP), never)).memory < long.memory - of_edges / 2
