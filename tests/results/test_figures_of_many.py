@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,9 @@ from factory import record, ring
 from matplotlib.colors import LogNorm
 
 from p2pfrl.consensus.topologies import RULES
+from p2pfrl.core.graph import Graph
 from p2pfrl.results.groups import group
-from p2pfrl.results.plots.graph import AROUND, columns_of, graph, pairs_of, places
+from p2pfrl.results.plots.graph import AROUND, columns_of, graph, pairs_of, places, some_pairs
 from p2pfrl.results.plots.spread import agents_by_rounds
 from p2pfrl.results.plots.timeline import timeline
 
@@ -42,6 +44,31 @@ def test_a_map_on_a_log_scale_has_the_values_themselves() -> None:
     own = run.agents["round"]
     first = run.agents["disagreement"][own == own.min()].tolist()
     assert np.asarray(image.get_array())[:, 0].tolist() == pytest.approx(first)
+
+
+def test_of_very_many_edges_some_are_drawn_and_the_caption_says_so(monkeypatch) -> None:
+    complete = RULES["complete"]().at(60, 1, 0)
+    pairs, left_out = some_pairs(complete, "complete")
+    assert (len(pairs), left_out) == (60 * 59 // 2, "")
+    one_way = Graph(tuple((i + 1,) if i < 59 else (0, 1) for i in range(60)))
+    module = sys.modules[some_pairs.__module__]  # `graph` is a function, too
+    monkeypatch.setattr(module, "_MOST_EDGES", 177)
+    drawn, left_out = some_pairs(complete, "complete")
+    assert set(drawn) < set(pairs)
+    assert len(set(drawn)) == len(drawn) == pytest.approx(177, abs=9)
+    counts = np.bincount(np.array(drawn).ravel(), minlength=60)
+    assert counts.min() >= 1, "no agent is left out"
+    assert counts.max() <= 11
+    assert left_out == f"one in {1770 / len(drawn):.3g} edges is drawn"
+    run = record(60, rounds=2)
+    drawing = graph(group([replace(run, graph=complete)]))
+    assert drawing is not None
+    assert "60 agents, 1,770 edges" in drawing.caption
+    assert f"One in {1770 / len(drawn):.3g} edges is drawn." in drawing.caption
+    monkeypatch.setattr(module, "_MOST_EDGES", 20)
+    few, _ = some_pairs(one_way, "file")
+    assert set(few) < set(pairs_of(one_way, "file")[0])
+    assert len(few) == pytest.approx(20, abs=4)
 
 
 def test_a_torus_is_a_grid_without_the_edges_around_it() -> None:

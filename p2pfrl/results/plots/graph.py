@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,7 @@ CIRCULAR = (
 _SPRINGS = 1500  # agents; with more a force-directed layout takes minutes
 _VECTORS = 400  # agents; with more the SVG has marks and edges as pixels
 _OUTLINED = 200  # agents; with more the marks have a thin outline
+_MOST_EDGES = 250_000  # with more, some are drawn: each takes 400 bytes
 _INK = 40.0  # lengths of a panel that edges may have in all, and still be drawn dark
 
 
@@ -58,14 +60,14 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
         if view[0] != "disagreement" or not (is_one_model(record) or _is_zero(view[2]))
     ]
     drawn = network(record)
-    if record.graph.n < 2 or not drawn.edges:
+    if record.graph.n < 2 or not drawn.size:
         return None
     if not views and not record.coordinators:
         return None
     views = views or [("", "", np.full(len(rows.get("agent", ())), np.nan), "viridis")]
     kind = str(scenario_keys(record.scenario).get("topology.kind"))
     positions = places(record.graph, record.coordinators, kind)
-    pairs, left_out = pairs_of(drawn, kind)
+    pairs, left_out = some_pairs(drawn, kind)
     figure, axes = panels(len(views), size=(4.3, 4.0))
     for panel, (_, title, values, colors) in zip(axes, views, strict=True):
         by_agent = np.full(record.graph.n, np.nan)
@@ -199,6 +201,7 @@ def columns_of(graph: Graph, kind: str) -> int:
     return 0
 
 
+_SCATTER = 0x9E3779B1
 AROUND = "the edges around the torus are not drawn"
 """What is said of a torus, if edges are left out."""
 
@@ -214,6 +217,40 @@ def pairs_of(graph: Graph, kind: str) -> tuple[list[tuple[int, int]], str]:
         return pairs, ""
     inside = [(i, j) for i, j in pairs if j - i == columns or (j - i == 1 and j % columns != 0)]
     return inside, AROUND if len(inside) < len(pairs) else ""
+
+
+def some_pairs(graph: Graph, kind: str) -> tuple[list[tuple[int, int]], str]:
+    """Return what `pairs_of` returns; of a graph with very many edges about 250,000 of them.
+
+    They are taken evenly, in an order without a pattern (multiplicative hashing, Knuth, The Art of
+    Computer Programming 3, section 6.4).
+    """
+    if graph.size <= 2 * _MOST_EDGES or columns_of(graph, kind):
+        return pairs_of(graph, kind)
+    total = sum(1 for _ in _pairs(graph))
+    if total <= _MOST_EDGES:
+        return pairs_of(graph, kind)
+    least = 2**32 * _MOST_EDGES // total
+    numbered = enumerate(_pairs(graph))
+    found = [pair for number, pair in numbered if number * _SCATTER % 2**32 < least]
+    return found, f"one in {total / len(found):.3g} edges is drawn"
+
+
+def _pairs(graph: Graph) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of agents of which one sends to the other, each once."""
+    is_undirected = graph.is_undirected
+    for i, receivers in enumerate(graph.successors):
+        for j in receivers:
+            if i < j:
+                yield i, j
+            elif not is_undirected and not _has(graph.successors[j], i):
+                yield j, i
+
+
+def _has(agents: tuple[int, ...], agent: int) -> bool:
+    """Whether an agent is among others, which are in ascending order."""
+    place = bisect_left(agents, agent)
+    return place < len(agents) and agents[place] == agent
 
 
 def _below(coordinators: Mapping[int, tuple[int, ...]], id: int) -> tuple[list[int], int]:
@@ -392,9 +429,9 @@ def _caption(record: Record, group: Group, meanings: Sequence[str]) -> str:
     graph = record.graph
     text = f"Who talks to whom: {graph.n:,} agents"
     edges = sum(id != COORDINATOR for id in record.coordinators)
-    if graph.edges:
+    if graph.size:
         kind = "edges" if graph.is_undirected else "directed links"
-        count = len(graph.edges) // 2 if graph.is_undirected else len(graph.edges)
+        count = graph.size // 2 if graph.is_undirected else graph.size
         text += f", {count:,} {kind}"
     if edges:
         text += f", {edges:,} edge coordinators and the cloud's coordinator"
