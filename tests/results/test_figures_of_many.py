@@ -61,8 +61,10 @@ def test_of_very_many_edges_some_are_drawn_and_the_caption_says_so(monkeypatch) 
     assert counts.max() <= 11
     assert left_out == f"one in {1770 / len(drawn):.3g} edges is drawn"
     run = record(60, rounds=2)
+    monkeypatch.setattr(module, "_SPRINGS", 10)
     drawing = graph(group([replace(run, graph=complete)]))
     assert drawing is not None
+    assert "spiral" not in drawing.caption, "they lie on a circle"
     assert "60 agents, 1,770 edges" in drawing.caption
     assert f"One in {1770 / len(drawn):.3g} edges is drawn." in drawing.caption
     monkeypatch.setattr(module, "_MOST_EDGES", 20)

@@ -34,7 +34,8 @@ CIRCULAR = (
 _SPRINGS = 1500  # agents; with more a force-directed layout takes minutes
 _VECTORS = 400  # agents; with more the SVG has marks and edges as pixels
 _OUTLINED = 200  # agents; with more the marks have a thin outline
-_MOST_EDGES = 250_000  # with more, some are drawn: each takes 400 bytes
+_MOST_EDGES = 20_000  # with more, some are drawn: each takes 400 bytes, and they hide each other
+_PALE = 5_000  # edges; with more they may be fainter
 _INK = 40.0  # lengths of a panel that edges may have in all, and still be drawn dark
 
 
@@ -220,7 +221,7 @@ def pairs_of(graph: Graph, kind: str) -> tuple[list[tuple[int, int]], str]:
 
 
 def some_pairs(graph: Graph, kind: str) -> tuple[list[tuple[int, int]], str]:
-    """Return what `pairs_of` returns; of a graph with very many edges about 250,000 of them.
+    """Return what `pairs_of` returns; of a graph with very many edges about 20,000 of them.
 
     They are taken evenly, in an order without a pattern (multiplicative hashing, Knuth, The Art of
     Computer Programming 3, section 6.4).
@@ -273,9 +274,7 @@ def layout(graph: Graph, *, is_circular: bool = False) -> NDArray[np.float64]:
     positions = drawable(graph.positions)
     if len(positions) == n and np.isfinite(positions).all():
         return positions
-    degrees = {
-        len(set(s) | set(p)) for s, p in zip(graph.successors, graph.predecessors, strict=True)
-    }
+    degrees = _degrees(graph)
     if degrees == {0} and not is_circular:
         side = math.ceil(math.sqrt(n))
         return np.array([(i % side, -(i // side)) for i in range(n)], dtype=np.float64)
@@ -285,6 +284,12 @@ def layout(graph: Graph, *, is_circular: bool = False) -> NDArray[np.float64]:
         turns, radii = math.pi * (3 - math.sqrt(5)) * np.arange(n), np.sqrt(np.arange(n) / n)
         return np.stack([radii * np.cos(turns), radii * np.sin(turns)], axis=1)
     return _forces(graph)
+
+
+def _degrees(graph: Graph) -> set[int]:
+    """Return the numbers of neighbors that agents have."""
+    both = zip(graph.successors, graph.predecessors, strict=True)
+    return {len(s) if s is p else len({*s, *p}) for s, p in both}
 
 
 def _circle(n: int) -> NDArray[np.float64]:
@@ -320,7 +325,8 @@ def _opacity(positions: NDArray[np.float64], pairs: Sequence[tuple[int, int]]) -
     ends = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     lengths = np.linalg.norm(positions[ends[:, 0]] - positions[ends[:, 1]], axis=1)
     side = max(float(np.ptp(positions, axis=0).max()), 1e-9)
-    return float(np.clip(_INK * side / max(float(lengths.sum()), 1e-9), 0.08, 0.8))
+    least = 0.08 * min(1.0, _PALE / max(1, len(pairs)))
+    return float(np.clip(_INK * side / max(float(lengths.sum()), 1e-9), least, 0.8))
 
 
 def _draw(
@@ -440,6 +446,7 @@ def _caption(record: Record, group: Group, meanings: Sequence[str]) -> str:
     text += ". " + " ".join(meanings)
     kind = str(scenario_keys(record.scenario).get("topology.kind"))
     is_own = len(graph.positions) == graph.n or columns_of(graph, kind)
-    if not record.coordinators and not is_own and graph.n > _SPRINGS and kind not in CIRCULAR:
+    is_round = kind in CIRCULAR or _degrees(graph) <= {2, graph.n - 1}
+    if not (record.coordinators or is_own or is_round) and graph.n > _SPRINGS:
         text += " Agents lie on a spiral in the order of their ids."
     return text + (f" Seed {group.first.seed} is shown." if len(group.records) > 1 else "")
