@@ -238,7 +238,11 @@ def test_the_page_of_a_record_says_who_lagged_who_is_down_and_who_was_absent(
             "ended by rounds",
             "in the format 'p2pfrl-record-99'; this one",
         ),
-        ({"virtual_seconds": "x"}, "ended by rounds", "virtual_seconds: got 'x'"),
+        (
+            {"virtual_seconds": "x"},
+            "ended by rounds",
+            "virtual_seconds: expected a number, got 'x'",
+        ),
         (None, "damaged", "damaged or not a p2pfrl record"),
     ],
 )
