@@ -14,13 +14,13 @@ from p2pfrl.results.record import Record
 COMPLETE: dict[str, Any] = {"topology": {"kind": "complete"}, "mixing": {"kind": "uniform"}}
 _NOISY: Table = {"steps": 2, "noise": 0.3}
 _WAYS: dict[str, tuple[int, int, dict[str, Any]]] = {
-    "2 agents": (2, 25, {"learner": {"noise": 0.3}}),
-    "9 agents": (9, 25, {"learner": _NOISY}),
-    "24 agents": (24, 8, {"learner": _NOISY}),
-    "3 updates per exchange": (6, 25, {"learner": _NOISY, "schedule": {"every": 3}}),
+    "2 agents": (2, 10, {"learner": {"noise": 0.3}}),
+    "9 agents": (9, 10, {"learner": _NOISY}),
+    "24 agents": (24, 4, {"learner": _NOISY}),
+    "3 updates per exchange": (6, 10, {"learner": _NOISY, "schedule": {"every": 3}}),
     "PPO on CartPole": (
         5,
-        4,
+        3,
         {
             "environment": {"id": "CartPole-v1", "instances": 2},
             "learner": {"kind": "ppo", "steps": 16, "hidden": [16]},

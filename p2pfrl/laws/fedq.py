@@ -57,24 +57,24 @@ def _coverage() -> Iterator[Figure]:
         "states": 10,
         "actions": 4,
         "branching": 10,
-        "instances": 4,
+        "instances": 16,
     }
     agents, seed = 4, 1
-    plain = _run(agents, 20, environment, {}, {}, seed, behavior=_HALVES, steps=200)
+    plain = _run(agents, 12, environment, {}, {}, seed, behavior=_HALVES, steps=100)
     importance: Table = {"aggregator": {"kind": "importance"}}
     table = _run(
         agents,
-        20,
+        12,
         environment,
         {"payload": "table"},
         importance,
         seed,
         behavior=_HALVES,
-        steps=200,
+        steps=100,
     )
     reached = float(table.metrics["error"][-1])
     yield at_most(
-        f"{agents} agents, importance averaging: distance to Q* after 20 rounds", 0.2, reached
+        f"{agents} agents, importance averaging: distance to Q* after 12 rounds", 0.2, reached
     )
     diluted = float(plain.metrics["error"][-1])
     yield at_least(

@@ -46,7 +46,7 @@ def power(sizes: Sequence[int | float], values: Sequence[float]) -> float:
 
 
 def _mean_field() -> Iterator[Figure]:
-    for agents, steps, lr, seed in ((4, 200, 1.0, 1), (7, 400, 0.5, 2)):
+    for agents, steps, lr, seed in ((4, 200, 1.0, 1), (7, 250, 0.8, 2)):
         where = f"n = {agents}, {steps} steps"
         options = {"exact": True, "lr": lr, "steps": steps}
         rounds = round(25 / (0.0011 * lr * steps))

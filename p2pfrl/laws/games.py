@@ -13,7 +13,7 @@ from p2pfrl.laws.runs import Array, Table, play_tables
 from p2pfrl.results.record import Record
 
 _MEMBERS = 4
-_ROUNDS = 300
+_ROUNDS = 150
 _LATE = 5
 
 
@@ -163,7 +163,7 @@ def self_played(
 
 
 def _self_play() -> Iterator[Figure]:
-    rounds = 200
+    rounds = 100
     for game, logits, mixing in (
         ("pennies", (1.0, 0.0), "by_role"),
         ("rps", (1.0, 0.5, 0.0), "metropolis"),

@@ -27,22 +27,25 @@ def gap(one: Vector, other: Vector) -> float:
 
 def _flat() -> Iterator[Figure]:
     absent: Table = {"dropout": 0.3}
-    for payload in ("parameters", "delta"):
-        for tree in ({"groups": GROUPS}, {"edges": 4}):
-            tables: dict[str, Table] = {
-                "learner": LEARNER,
-                "availability": absent,
-                "exchange": {"payload": payload},
-                "coordinator": {"server_optimizer": {"kind": "adam", "lr": 0.05}},
-            }
-            flat = runs(10, 20, "central", tables)
-            built = runs(10, 20, "hierarchical", {**tables, "hierarchy": tree})
-            what = f"{payload}, {tree}: difference to one coordinator"
-            error = max(
-                gap(flat.parameters, built.parameters),
-                gap(flat.metrics["objective"], built.metrics["objective"]),
-            )
-            yield at_most(what, 1e-12, error)
+    trees: tuple[tuple[str, Table], ...] = (
+        ("parameters", {"groups": GROUPS}),
+        ("delta", {"edges": 4}),
+    )
+    for payload, tree in trees:
+        tables: dict[str, Table] = {
+            "learner": LEARNER,
+            "availability": absent,
+            "exchange": {"payload": payload},
+            "coordinator": {"server_optimizer": {"kind": "adam", "lr": 0.05}},
+        }
+        flat = runs(10, 20, "central", tables)
+        built = runs(10, 20, "hierarchical", {**tables, "hierarchy": tree})
+        what = f"{payload}, {tree}: difference to one coordinator"
+        error = max(
+            gap(flat.parameters, built.parameters),
+            gap(flat.metrics["objective"], built.metrics["objective"]),
+        )
+        yield at_most(what, 1e-12, error)
 
 
 def runs(agents: int, rounds: int, mode: str, tables: dict[str, Table]) -> Record:
@@ -99,7 +102,7 @@ def _load() -> Iterator[Figure]:
     rounds = 4
     slow: Table = {"bandwidth": "1Mbit/s", "latency": "1ms"}
     times = {}
-    for agents in (16, 64, 256):
+    for agents in (16, 49, 144):
         branches = isqrt(agents)
         for mode in ("central", "hierarchical"):
             record = play(agents, rounds, mode=mode, learner=EXACT, network=slow, trace=True)
@@ -119,7 +122,7 @@ def _load() -> Iterator[Figure]:
                     load,
                     0.0,
                 )
-    for agents in (16, 64, 256):
+    for agents in (16, 49, 144):
         ratio = times["central", agents] / times["hierarchical", agents]
         yield at_least(
             f"n = {agents}: seconds per round, one coordinator / tree", 0.2 * isqrt(agents), ratio

@@ -15,7 +15,7 @@ from p2pfrl.results.record import Record
 
 AGENTS = 9
 _TOLERANCE = 1e-8
-_MOST = 80
+_MOST = 45
 
 
 def learner(growth: float) -> Table:

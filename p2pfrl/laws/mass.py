@@ -29,7 +29,7 @@ def _limits(seed: int) -> tuple[Array, Array]:
 
 
 def _directed() -> Iterator[Figure]:
-    for seed in (1, 2):
+    for seed in (1,):
         with watched(PushSum, "mix") as calls:
             runs = {
                 kind: play(12, 90, seed=seed, learner=FLAT, topology=ONE_WAY, mixing={"kind": kind})

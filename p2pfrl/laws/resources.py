@@ -20,7 +20,7 @@ from p2pfrl.laws.runs import FLAT, Array, Table, ended, play, play_tables, start
 from p2pfrl.scenario import loads
 
 _SPEEDS = (1.0, 2.0, 4.0, 8.0)
-_DIMENSION = 32
+_DIMENSION = 128
 _COMPUTE: Table = {"speed": list(_SPEEDS)}
 
 
@@ -94,7 +94,7 @@ def variance(aggregator: Table | Aggregator) -> float:
     table = aggregator if isinstance(aggregator, dict) else {"kind": "mean"}
     head = text(
         len(_SPEEDS),
-        200,
+        50,
         mode="central",
         learner=learner,
         compute=_COMPUTE,
@@ -238,7 +238,7 @@ def _work() -> Iterator[Figure]:
 
 
 def _fixed_points() -> Iterator[Figure]:
-    lr, updates = 0.008, np.array([2, 4, 9, 17])
+    lr, updates = 0.012, np.array([2, 4, 9, 17])
     learner: Table = {"dimension": 2, "curvature": [1.0, 1.0], "lr": lr}
     moves = 1.0 - (1.0 - lr) ** updates
     errors = []
@@ -251,7 +251,7 @@ def _fixed_points() -> Iterator[Figure]:
             "exchange": {"payload": "delta"},
             "coordinator": {"aggregator": {"kind": name}},
         }
-        run = play_tables(4, 240, tables, mode="central")
+        run = play_tables(4, 160, tables, mode="central")
         optima = run.problem["x_star"]
         expected = np.average(optima, axis=0, weights=weights)
         apart = float(np.abs(run.parameters[0] - expected).max())

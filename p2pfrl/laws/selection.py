@@ -11,7 +11,7 @@ from p2pfrl.laws.runs import Array, Table, play
 
 _FAR: Table = {"curvature": [1e-6, 1e-6], "spread": 1e9, "lr": 1e-3}
 """Optima so far away that an agent's displacement, about 1, is the same in every round."""
-_AGENTS, _ROUNDS = 10, 250
+_AGENTS, _ROUNDS = 10, 100
 
 
 def moved(rule: Table, rounds: int, seed: int) -> tuple[Array, Array]:
