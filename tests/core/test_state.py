@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strings import strings
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.state import Stateful, pack, read, unpack, write
@@ -20,7 +21,7 @@ SCALARS = (
     | st.booleans()
     | st.integers(-(2**70), 2**70)
     | st.floats(allow_nan=False)
-    | st.text(max_size=5)
+    | strings(5)
     | st.binary(max_size=5)
 )
 VALUES = st.recursive(
@@ -28,9 +29,7 @@ VALUES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.lists(inner, max_size=4).map(tuple)
-        | st.dictionaries(
-            st.integers(-5, 5) | st.text(max_size=3) | st.tuples(st.integers(0, 3)), inner
-        )
+        | st.dictionaries(st.integers(-5, 5) | strings(3) | st.tuples(st.integers(0, 3)), inner)
     ),
     max_leaves=12,
 )

@@ -25,6 +25,7 @@ import msgpack
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from strings import strings
 from test_bad_input import (
     FIELDS,
     HONEST,
@@ -70,12 +71,10 @@ VALUES = st.recursive(
     | st.booleans()
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats()
-    | st.text(max_size=8)
+    | strings(8)
     | st.binary(max_size=8)
     | st.builds(msgpack.ExtType, st.integers(0, 127), st.binary(max_size=4)),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(strings(4), inner, max_size=3),
     max_leaves=6,
 )
 NAMES = st.sampled_from(list(FIELDS))
@@ -111,7 +110,7 @@ def headed(fields: dict[str, Any], name: str, place: int) -> bytes:
 
 REFUSED = st.one_of(
     st.builds(lambda name, value: header({**FIELDS, name: value}), NAMES, VALUES),
-    st.builds(lambda name, value: header({**FIELDS, name: value}), st.text(max_size=6), VALUES),
+    st.builds(lambda name, value: header({**FIELDS, name: value}), strings(6), VALUES),
     st.builds(lambda name, place: headed(FIELDS, name, place), NAMES, st.integers(0, 20)),
     st.builds(header, VALUES),
     st.builds(lambda data: framed(data or b"\xc0", NUMBERS), st.binary(max_size=40)),
@@ -143,8 +142,8 @@ REFUSED = st.one_of(
     ),
     st.builds(
         lambda say, key, value: told(msgpack.packb({"say": say, key: value})),
-        st.text(max_size=8),
-        st.text(max_size=4),
+        strings(8),
+        strings(4),
         VALUES,
     ),
 )

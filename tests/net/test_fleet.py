@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strings import strings
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.net.fleet import (
@@ -90,7 +91,7 @@ def test_rows_that_are_no_table_are_refused(rows):
 
 @given(
     st.recursive(
-        st.none() | st.integers() | st.floats() | st.text() | st.binary(), st.lists, max_leaves=8
+        st.none() | st.integers() | st.floats() | strings() | st.binary(), st.lists, max_leaves=8
     )
 )
 def test_any_rows_are_a_table_or_refused(rows):
