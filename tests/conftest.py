@@ -4,6 +4,7 @@ import ctypes
 import gc
 import importlib
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -60,14 +61,45 @@ def _without_an_engine() -> Iterator[None]:
         yield
 
 
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Exclude what a file's tests left, too: their reports, and modules imported on the way.
+class _Collections:
+    """Says whether the last full collection of garbage took long: too much is left to look at.
 
-    After 3000 tests they are a hundred thousand objects, and a collection takes 60 ms, not 1.
+    Attributes:
+        LONG: nanoseconds of CPU.
     """
-    if nextitem is not None and nextitem.path != item.path:
+
+    LONG = 3_000_000
+
+    def __init__(self) -> None:
+        self.began = self.took = 0
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        if info["generation"] == 2:
+            if phase == "start":
+                self.began = time.thread_time_ns()
+            else:
+                self.took = time.thread_time_ns() - self.began
+
+    def freeze(self) -> None:
+        """Collect, and exclude what is left from garbage collection."""
         gc.collect()
         gc.freeze()
+        self.took = 0
+
+
+_collections = _Collections()
+gc.callbacks.append(_collections)
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Exclude what tests left, too: their reports, and modules imported on the way.
+
+    After 3000 tests they are a hundred thousand objects, and a collection takes 60 ms, not 1. They
+    are excluded after a file, and after a test whose last collection took long.
+    """
+    is_last = nextitem is not None and nextitem.path != item.path
+    if is_last or _collections.took > _collections.LONG:
+        _collections.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
