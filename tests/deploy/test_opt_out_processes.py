@@ -46,6 +46,7 @@ def world(rounds: int, **tables: Table) -> Scenario:
     return loads(text(3, rounds, **tables))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("paced")
 def test_a_process_leaves_at_the_end_of_its_round_and_comes_back_only_if_it_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -71,7 +71,16 @@ WORLDS: dict[str, tuple[Table, ...]] = {
     ),
     "torch": ({"compute": {"engine": "torch"}},),
     "dqn": (
-        {"learner": {"kind": "dqn", "capacity": 64, "steps": 8, "learn_start": 8, "batch_size": 4}},
+        {
+            "learner": {
+                "kind": "dqn",
+                "hidden": [4],
+                "capacity": 64,
+                "steps": 8,
+                "learn_start": 8,
+                "batch_size": 4,
+            }
+        },
         FAULTS,
     ),
     "sac": (
@@ -79,6 +88,7 @@ WORLDS: dict[str, tuple[Table, ...]] = {
             "environment": {"id": "pendulum"},
             "learner": {
                 "kind": "sac",
+                "hidden": [4],
                 "capacity": 64,
                 "learn_start": 8,
                 "batch_size": 4,

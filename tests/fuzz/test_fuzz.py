@@ -76,13 +76,16 @@ CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
         {"agents": 3, **MATCHED},
         {"agents": 3, "schedule": UNWEIGHTED, "availability": {"dropout": 0.3}, **MATCHED},
         {"agents": 2, **PAIRWISE},
-        {
-            "agents": 2,
-            "rounds": 6,
-            "mode": "hierarchical",
-            "compute": SLOW,
-            "faults": (CUT, {"kind": "crash", "at": 0.14, "agents": ["coordinator"]}),
-        },
+        pytest.param(
+            {
+                "agents": 2,
+                "rounds": 6,
+                "mode": "hierarchical",
+                "compute": SLOW,
+                "faults": (CUT, {"kind": "crash", "at": 0.14, "agents": ["coordinator"]}),
+            },
+            marks=pytest.mark.slow,
+        ),
         {
             "agents": 2,
             "rounds": 6,
