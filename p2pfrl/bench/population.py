@@ -147,7 +147,7 @@ class Population:
 
     def _begin(self, seat: _Seat) -> asyncio.Future[str]:
         port = seat.port = MailboxPort(self.loop, seat.train, seat.send)
-        self.network.connect(seat.agent, port.put)
+        self.network.connect(seat.agent, port.deliver)
         schedule = self._options.gossip(
             seat.agent, seat, rounds=self._rounds, order=RULES.order, available=always
         )
@@ -180,7 +180,7 @@ class _Seat(NoMemory):
     def train(self) -> None:
         """Post the end of training."""
         assert self.port is not None
-        self.loop.post(self.loop.now + self.work, self.port.put, _TRAINED)
+        self.loop.post(self.loop.now + self.work, self.port.deliver, _TRAINED)
 
     def send(self, to: Sequence[int], frame: Frame) -> None:
         """Give a frame to the network."""

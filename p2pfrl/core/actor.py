@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,17 +26,12 @@ from p2pfrl.core.types import (
 
 
 def _carry_out(
-    event: Event, schedule: Schedule, port: Port, perform: Callable[[Action | Trained], None]
+    actions: Iterable[Action], port: Port, perform: Callable[[Action | Trained], None]
 ) -> Finish | None:
-    """Do what `schedule` makes of `event`; return its last action if it finished.
+    """Do what a schedule wants; return its last action if it finished.
 
     An agent that leaves does nothing more after the end of a round.
     """
-    if type(event) is Trained:
-        perform(event)
-    actions = schedule.handle(event, port.now())
-    if not actions:  # as of most messages
-        return None
     has_left = False
     for action in actions:
         kind = type(action)
@@ -120,7 +115,12 @@ class Actor:
             AgentError: as `run`; it says whose the error is, and in which round.
         """
         try:
-            return _carry_out(event, self.schedule, self.port, self.body.perform)
+            if type(event) is Trained:
+                self.body.perform(event)
+            actions = self.schedule.handle(event, self.port.now())
+            if not actions:  # as of most messages
+                return None
+            return _carry_out(actions, self.port, self.body.perform)
         except AgentError as error:
             raise error.at(self.body.place()) from error.__cause__
         except P2PFRLError:

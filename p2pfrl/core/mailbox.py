@@ -111,6 +111,19 @@ class MailboxPort:
             self._waiter = None
             waiter.set_result(event)
 
+    def deliver(self, event: Event) -> None:
+        """Let the agent answer an event now if it waits for one; else put it into the mailbox.
+
+        For a call of the clock that does nothing after this: as nothing is ready then, all happens
+        in the same order as with `put`.
+        """
+        take = self._take
+        if take is None:
+            self.put(event)
+        else:
+            self._take = None
+            take(event)
+
     def save(self) -> State:
         """Return the events that wait, and the timer.
 

@@ -1,9 +1,10 @@
 """A deterministic asyncio event loop in virtual time.
 
 It jumps to the next event and never sleeps. The stock loop cannot be used: its timers of equal time
-fire out of order, and its clock is the machine's. This one is a heap of (integer nanoseconds,
-sequence) and a first-in first-out queue. Ordinary asyncio tasks run on it; agents run without tasks
-(driver.py). It does no I/O.
+fire out of order, and its clock is the machine's. This one has a heap of instants (integer
+nanoseconds), a list of calls for each of them, and a first-in first-out queue of what is ready. Many
+agents act at the same instants, so the heap stays small. Ordinary asyncio tasks run on this loop;
+agents run without tasks (driver.py). It does no I/O.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from asyncio import events
+from bisect import insort
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from contextvars import Context
 from heapq import heappop, heappush
 from itertools import count, islice
@@ -28,11 +30,14 @@ Ts = TypeVarTuple("Ts")
 Entry = tuple[int, int, Callable[..., object], tuple[Any, ...]]
 """Time, sequence, callback and arguments of something that will happen."""
 
+_Call = tuple[int, Callable[..., object], tuple[Any, ...]]
+"""What happens at an instant: sequence, callback and arguments."""
+
 
 class Several(ABC):
-    """Calls of which only the earliest is in the loop's heap, under a sequence reserved for it.
+    """Calls of which only the earliest is in the loop, under a sequence reserved for it.
 
-    So the heap stays small where many messages are under way, and calls happen as if each of them
+    So the loop stays small where many messages are under way, and calls happen as if each of them
     had been posted.
     """
 
@@ -62,7 +67,9 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def __init__(self, explain: Callable[[], str] = lambda: "no agent") -> None:
         self.now = 0
         self.explain = explain
-        self._heap: list[Entry] = []
+        self._instants: list[int] = []  # a heap of those in `_later`
+        self._later: dict[int, list[_Call]] = {}  # in order of sequence
+        self._left: list[_Call] = []  # of the instant being handled, the next one last
         self._ready: deque[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = deque()
         self._numbers = count()
         self._next = self._numbers.__next__
@@ -77,7 +84,13 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
 
         Callbacks of equal times are called in the order of posting. They cannot be cancelled.
         """
-        heappush(self._heap, (when, self._next(), callback, args))
+        call = (self._next(), callback, args)
+        calls = self._later.get(when)
+        if calls is None:
+            self._later[when] = [call]
+            heappush(self._instants, when)
+        else:
+            calls.append(call)
 
     def soon(self, callback: Callable[..., object], *args: Any) -> None:
         """Call `callback(*args)` after what is ready already, and before the time moves on."""
@@ -91,7 +104,14 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
 
     def post_as(self, when: int, sequence: int, several: Several) -> None:
         """Call `several.first()` at `when`, under a sequence that was reserved."""
-        heappush(self._heap, (when, sequence, several.first, ()))
+        call = (sequence, several.first, ())
+        if when == self.now and self._left and sequence < self._left[0][0]:
+            insort(self._left, call, key=_descending)
+        elif when in self._later:
+            insort(self._later[when], call)
+        else:
+            self._later[when] = [call]
+            heappush(self._instants, when)
 
     def when_idle(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, between two events.
@@ -103,7 +123,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def pending(self, each: int | None = None) -> list[Entry]:
         """Return the calls that are scheduled, in any order; of `Several` at most `each`."""
         found: list[Entry] = []
-        for entry in self._heap:
+        for entry in self._entries():
             several = _several(entry)
             found += (entry,) if several is None else several.entries(each)
         return found
@@ -111,7 +131,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def count(self, names: Container[str]) -> int:
         """Return how many calls of methods with these names are scheduled."""
         found = 0
-        for entry in self._heap:
+        for entry in self._entries():
             several = _several(entry)
             _, _, callback, _ = entry if several is None else several.entries(1)[0]
             if callback.__name__ in names:
@@ -125,14 +145,15 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def alone(self) -> list[Entry]:
         """Return the calls that are scheduled and are of no `Several`, in order."""
         return sorted(
-            (entry for entry in self._heap if _several(entry) is None), key=lambda entry: entry[:2]
+            (entry for entry in self._entries() if _several(entry) is None),
+            key=lambda entry: entry[:2],
         )
 
     def groups(self) -> list[Several]:
         """Return the `Several` that are scheduled, in order."""
         return [
             one
-            for entry in sorted(self._heap, key=lambda entry: entry[:2])
+            for entry in sorted(self._entries(), key=lambda entry: entry[:2])
             if (one := _several(entry))
         ]
 
@@ -148,14 +169,16 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """
         assert not self._ready, "what is ready would happen twice"
         self.now = now
-        self._heap[:] = scheduled
-        last = max((last, *(sequence for _, sequence, _, _ in self._heap)))
+        for when, sequence, callback, args in scheduled:
+            self._later.setdefault(when, []).append((sequence, callback, args))
+            last = max(last, sequence)
+        self._instants[:] = sorted(self._later)
         self._numbers = count(last + 1)
         self._next = self._numbers.__next__
 
     def is_busy(self) -> bool:
         """Return whether anything is ready or will happen later."""
-        return bool(self._ready or self._heap)
+        return bool(self._ready or self._left or self._later)
 
     def run_until_complete(self, future: Awaitable[T]) -> T:  # type: ignore[override]  # asyncio's own type is generic
         """Run until `future` is done and return its result.
@@ -175,8 +198,9 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         previous = events._get_running_loop()
         events._set_running_loop(self)
         self._running = True
-        ready, heap = self._ready, self._heap
+        ready = self._ready
         pop = ready.popleft
+        left = self._left
         try:
             while True:
                 while ready:
@@ -191,14 +215,36 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
                     return
                 if self._when_idle:
                     self._when_idle.pop()()
+                    left = self._left
                     continue
-                if not heap:
-                    raise DeadlockError(f"everyone waits and no timer is left: {self.explain()}")
-                self.now, _, callback, args = heappop(heap)
+                if not left:
+                    left = self._advance()
+                _, callback, args = left.pop()
                 callback(*args)
         finally:
             self._running = self._stopping = False
             events._set_running_loop(previous)
+
+    def _advance(self) -> list[_Call]:
+        """Go on to the next instant, and return its calls, the next one last.
+
+        Raises:
+            DeadlockError: there is none.
+        """
+        if not self._instants:
+            raise DeadlockError(f"everyone waits and no timer is left: {self.explain()}")
+        self.now = heappop(self._instants)
+        self._left = self._later.pop(self.now)
+        self._left.reverse()
+        return self._left
+
+    def _entries(self) -> Iterator[Entry]:
+        """Yield the calls that are in the loop, in any order."""
+        for call in self._left:
+            yield self.now, *call
+        for when, calls in self._later.items():
+            for call in calls:
+                yield when, *call
 
     def stop(self) -> None:
         """Return from `run_forever` once what is ready now has run."""
@@ -215,8 +261,8 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def close(self) -> None:
         """Drop everything that is still queued."""
         self._closed = True
-        self._heap.clear()
-        self._ready.clear()
+        for calls in (self._instants, self._later, self._left, self._ready):
+            calls.clear()
 
     async def shutdown_asyncgens(self) -> None:
         """Do nothing: no asynchronous generator is used."""
@@ -289,6 +335,10 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def _run_handle(handle: asyncio.Handle) -> None:
         if not handle.cancelled():
             handle._run()
+
+
+def _descending(call: _Call) -> int:
+    return -call[0]
 
 
 def _several(entry: Entry) -> Several | None:

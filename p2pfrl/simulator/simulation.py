@@ -464,10 +464,10 @@ class Simulation:
             update = self._trainer.commit(agent)
             self._log.add(self._loop.now, TRAIN, agent, agent, update.env_steps, 0)
             self._witness.interval(agent, "train", start, self._loop.now)
-            life.port.put(Trained(update))
             if self._meetings is not None:
                 self._meetings.end(agent)
                 self._look(agent)
+            life.port.deliver(Trained(update))
 
     def report_lost(self, to: int, about: int) -> None:
         """Report to an agent that another one is gone, if it still is."""
@@ -522,7 +522,7 @@ class Simulation:
             self._witness.interval(agent, "send", self._loop.now, end)
 
         port = MailboxPort(self._loop, train, send)
-        deliver = port.put if agent > COORDINATOR else partial(self._deliver, agent)
+        deliver = port.deliver if agent > COORDINATOR else partial(self._deliver, agent)
         self._network.connect(agent, deliver)
         return port
 

@@ -16,7 +16,7 @@ def port_on(loop: VirtualTimeLoop) -> MailboxPort:
 
 
 def timers(loop: VirtualTimeLoop) -> int:
-    return len(loop._heap)
+    return len(loop.pending())
 
 
 def test_events_come_out_in_the_order_in_which_they_went_in():

@@ -267,10 +267,10 @@ def stop_at(event: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _one(loop: object) -> None:
     """Handle one event, as the loop itself does."""
-    from heapq import heappop
-
-    if loop._heap:  # type: ignore[attr-defined]
-        loop.now, _, callback, args = heappop(loop._heap)  # type: ignore[attr-defined]
+    if not loop._left and loop._instants:  # type: ignore[attr-defined]
+        loop._advance()  # type: ignore[attr-defined]
+    if loop._left:  # type: ignore[attr-defined]
+        _, callback, args = loop._left.pop()  # type: ignore[attr-defined]
         callback(*args)
 
 

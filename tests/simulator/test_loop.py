@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from p2pfrl.core.errors import DeadlockError
 from p2pfrl.core.units import SECOND
-from p2pfrl.simulator.loop import VirtualTimeLoop, virtual_time
+from p2pfrl.simulator.loop import Entry, Several, VirtualTimeLoop, virtual_time
 
 
 def loop_of(explain: object = None) -> VirtualTimeLoop:
@@ -57,6 +58,60 @@ def test_callbacks_may_post_and_are_called_at_the_very_time_they_asked_for():
     loop.post(1, again, 2)
     loop.run_forever()
     assert seen == [1, "same time", 4, "same time", 7]
+
+
+class Waves(Several):
+    """Calls at given times, under sequences that were reserved when they were made."""
+
+    def __init__(
+        self, loop: VirtualTimeLoop, times: list[int], call: Callable[[int], None]
+    ) -> None:
+        self.loop, self.call = loop, call
+        number = loop.reserve(len(times))
+        self.calls = sorted((when, number + k) for k, when in enumerate(times))
+        loop.post_as(*self.calls[0], self)
+
+    def first(self) -> None:
+        _, number = self.calls.pop(0)
+        if self.calls:
+            self.loop.post_as(*self.calls[0], self)
+        self.call(number)
+
+    def entries(self, most: int | None = None) -> list[Entry]:
+        return [(when, number, self.call, (number,)) for when, number in self.calls[:most]]
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+
+Plan = list[tuple[list[int], int]]
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(0, 3), max_size=4), st.integers(0, 3)), max_size=9))
+def test_reserved_calls_happen_in_order_of_time_and_sequence_whoever_posts_meanwhile(plan: Plan):
+    """Each call makes the next wave of the plan, some of it at the very instant being handled."""
+    loop, seen, due, left = virtual_time(), [], [], iter(plan)
+
+    def call(number: int) -> None:
+        seen.append((loop.now, number))
+        begin()
+
+    def begin() -> None:
+        times, alone = next(left, (None, 0))
+        if times is None:
+            return
+        if times:
+            waves = Waves(loop, [loop.now + delay for delay in times], call)
+            due.extend(waves.calls)
+        number = loop.reserve(1) + 1
+        due.append((loop.now + alone, number))
+        loop.post(loop.now + alone, call, number)
+
+    loop.post(40, loop.stop)
+    begin()
+    loop.run_forever()
+    assert seen == sorted(due)
+    assert not loop.scheduled()
 
 
 def test_time_is_integer_nanoseconds_and_never_waits():
