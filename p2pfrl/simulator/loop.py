@@ -2,9 +2,9 @@
 
 It jumps to the next event and never sleeps. The stock loop cannot be used: its timers of equal time
 fire out of order, and its clock is the machine's. This one has a heap of instants (integer
-nanoseconds), a list of calls for each of them, and a first-in first-out queue of what is ready. Many
-agents act at the same instants, so the heap stays small. Ordinary asyncio tasks run on this loop;
-agents run without tasks (driver.py). It does no I/O.
+nanoseconds), a list of calls for each of them, and a first-in first-out queue of what is ready.
+Many agents act at the same instants, so the heap stays small. Ordinary asyncio tasks run on this
+loop; agents run without tasks (driver.py). It does no I/O.
 """
 
 from __future__ import annotations
