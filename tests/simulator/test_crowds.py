@@ -157,9 +157,13 @@ def test_a_message_under_way_takes_few_bytes():
 @pytest.mark.slow
 def test_a_round_of_a_complete_graph_takes_few_bytes_per_edge():
     _world("complete", '"1ms"', '"1MB/s"').simulation.run()  # imports
-    n = 200
-    _, peak = _peak(lambda: _world("complete", '"1ms"', '"1MB/s"', agents=n).simulation.run())
-    assert peak < 200 * n**2, "it was 520 when each message was an entry of the heap"
+    few, many = 150, 250
+    peaks = [
+        _peak(lambda n=n: _world("complete", '"1ms"', '"1MB/s"', agents=n).simulation.run())[1]
+        for n in (few, many)
+    ]
+    per_edge = (peaks[1] - peaks[0]) / (many**2 - few**2)
+    assert per_edge < 180, "it was 520 when each message was an entry of the heap"
 
 
 def _peak(run: Callable[[], object]) -> tuple[object, int]:
