@@ -73,7 +73,14 @@ def test_samples_of_several_choices_are_independent_and_have_their_frequencies()
     np.testing.assert_allclose(joint, expected, atol=0.01)
 
 
-@pytest.mark.parametrize("learner", ON_POLICY, ids=name)
+@pytest.mark.parametrize(
+    "learner",
+    [
+        pytest.param(one, marks=() if isinstance(one, PPO) else pytest.mark.slow)
+        for one in ON_POLICY
+    ],
+    ids=name,
+)
 @pytest.mark.parametrize("is_masked", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_several_choices_at_once_are_learned(learner, is_masked):
     bound = stack(learner, Dials(is_masked=is_masked), 2, instances=8)
@@ -96,7 +103,12 @@ def after_training(learner, problem, updates):
 
 
 @pytest.mark.parametrize(
-    ("learner", "updates"), [*zip(ON_POLICY, (12, 25, 25), strict=True), (Q, 40)], ids=name
+    ("learner", "updates"),
+    [
+        pytest.param(one, updates, marks=() if isinstance(one, PPO | DQN) else pytest.mark.slow)
+        for one, updates in [*zip(ON_POLICY, (12, 25, 25), strict=True), (Q, 40)]
+    ],
+    ids=name,
 )
 def test_with_masks_useless_actions_cost_nothing_and_are_never_taken(learner, updates):
     bare, _, _ = after_training(learner, Corridor(), updates)
