@@ -247,7 +247,7 @@ def its_own(place: Place, secret: Path | None, tls: Path | None, insecure: bool)
     """Return the options for the other processes: in capitals those that differ, and security."""
     words = "" if is_local(place.bind) else " --bind ITS_ADDRESS:0"
     if tls is not None:
-        words += f" --agents AGENTS --tls {shlex.quote(str(tls.parent))}/agents-AGENTS.crt"
+        words += f" --agents AGENTS --tls {shlex.quote(str(tls.parent))}/CERTIFICATE.crt"
     if secret is not None:
         words += f" --secret {shlex.quote(str(secret))}"
     return words + (" --insecure" if insecure else "")

@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.files import open_regular, read_table
 from p2pfrl.core.types import member_id, name_of
 from p2pfrl.results.directory import (
@@ -145,6 +146,8 @@ async def waiting_status(
 ) -> AsyncIterator[None]:
     """Write the status of a process that waits for others, every second while it is in the block.
 
+    If the block ends by an error or an interrupt, the status has it.
+
     Args:
         folder: its directory.
         agents: those that it wants.
@@ -163,16 +166,27 @@ async def waiting_status(
     writing = asyncio.get_running_loop().create_task(write())
     try:
         yield
+    except asyncio.CancelledError:
+        _add(folder, stopped_by="interrupt")
+        raise
+    except P2PFRLError as error:
+        write_failure(folder, str(error))
+        raise
     finally:
         writing.cancel()
 
 
 def write_failure(folder: Path, reason: str) -> None:
-    """Add why a process has failed to its status, in place: a full disk has no other space."""
+    """Add why a process has failed to its status."""
+    _add(folder, failure=reason[:1000])
+
+
+def _add(folder: Path, **more: str) -> None:
+    """Add keys to the status of a process, in place: a full disk has no other space."""
     found = read_table(folder / STATUS, _MOST)
     with suppress(OSError):
         if found is not None:
-            content = json.dumps({**found, "failure": reason[:1000]}).encode()
+            content = json.dumps({**found, **more}).encode()
             with (folder / STATUS).open("r+b") as file:
                 file.write(content)
 
@@ -261,8 +275,8 @@ def _status(folder: Path) -> dict[str, Any]:
     user = user_of(folder)
     is_known = bool(own) or content_of(folder) is Content.UNFINISHED
     state = "killed" if is_known else MISSING
-    if "stopped_by" in summary:
-        state = f"ended by {summary['stopped_by']}"
+    if (stopped_by := (summary or own).get("stopped_by")) is not None:
+        state = f"ended by {stopped_by}"
     failure = summary.get("failure") if summary else own.get("failure") or read_note(folder)
     if failure:
         state = f"failed: {failure}"

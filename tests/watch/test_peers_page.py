@@ -30,7 +30,7 @@ from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.deploy.journal import MAGIC, Journal
 from p2pfrl.deploy.process import _MOST_PREDICTED, NETWORK
-from p2pfrl.deploy.status import Status, waiting_status
+from p2pfrl.deploy.status import Status, statuses, waiting_status
 from p2pfrl.deploy.status import row_of as statuses_row
 from p2pfrl.results.formats import graph_to_json
 from p2pfrl.scenario.render import resolved
@@ -432,6 +432,27 @@ def test_a_process_that_waits_for_others_at_the_start_says_so(
     assert said.startswith(f"{folder}: running, waiting for agents 2-3 to join  round 0/10  ")
     assert statuses_row([folder]) is None  # it has not begun
     assert row_of(Local(folder).read(), "0-1")["state"] == "killed"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (P2PFRLError("no process took agents 2-3"), "failed: no process took agents 2-3"),
+        (asyncio.CancelledError(), "ended by interrupt"),
+    ],
+)
+def test_a_process_whose_partners_never_came_says_how_it_ended(
+    error: BaseException, expected: str, tmp_path: Path
+) -> None:
+    async def wait() -> None:
+        async with waiting_status(tmp_path, (0, 1), 10, lambda: "agents 2-3 to join"):
+            await asyncio.sleep(0)
+            raise error
+
+    with pytest.raises(type(error)):
+        asyncio.run(wait())
+    (found,) = statuses(tmp_path)
+    assert found["state"] == expected
 
 
 def test_equal_lines_of_a_log_are_one_up_to_another_about_the_same_agents(tmp_path: Path) -> None:
