@@ -30,6 +30,7 @@ from p2pfrl.core.errors import (
     ScenarioError,
     ScenarioWarning,
 )
+from p2pfrl.core.heap import keep_freed
 from p2pfrl.core.interrupts import postponed, raised
 from p2pfrl.core.state import State
 from p2pfrl.core.units import SECOND
@@ -175,6 +176,7 @@ def _simulate(
         if has_begun and not _is_saved_whole(scenario, world):
             more["episodes_began_anew"] = True
         try:
+            keep_freed()
             # What is no longer finite is found where it matters, so numpy need not warn.
             with (
                 fewer_collections(),
