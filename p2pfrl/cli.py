@@ -71,9 +71,6 @@ for _name, _place in _COMMANDS.items():
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments is None and not sys.flags.safe_path and os.getcwd() not in sys.path:
-        # A script has its own folder here; `python -m` has the working directory.
-        sys.path.insert(0, os.getcwd())
     wants_json = "--json" in words
 
     def fail(code: int, *problems: str) -> int:
@@ -93,6 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(
             FAILED, "stdout: expected a file or a terminal, got a closed one; try >/dev/null"
         )
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        reason = "expected one that exists, got one that was removed"
+        return fail(BAD_USAGE, f"working directory: {reason}; change into another one")
+    if arguments is None and not sys.flags.safe_path and here not in sys.path:
+        # A script has its own folder here; `python -m` has the working directory.
+        sys.path.insert(0, here)
 
     register_error(in_ascii.__name__, in_ascii)
     for stream in (sys.stdout, sys.stderr):

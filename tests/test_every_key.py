@@ -312,10 +312,6 @@ HELPS: dict[str, list[Table]] = {
     "privacy:central_noise": [DELTAS],
     "privacy:distributed_noise": [merged(DELTAS, SUMMED)],
     "secure:neighborhood_masks": [FULL],
-    **{
-        f"secure:{kind}.minimum": [{"faults": [{**CRASH, "at": 0.001, "agents": [1]}]}]
-        for kind in SEALED[:2]
-    },
     "correction:prox": [{"schedule": {"every": 3}}],
     "correction:lookahead": [
         {
@@ -376,7 +372,6 @@ HELPS: dict[str, list[Table]] = {
     "environment:junction": [CONTINUOUS],
     "environment:signal_grid": [CONTINUOUS],
     "environment:warehouse": [CONTINUOUS],
-    "environment:FrozenLake-v1": [CONTINUOUS],
     "learner:reinforce": [CART],
     "learner:a2c": [CART],
     "learner:ppo": [CART],
@@ -389,6 +384,10 @@ HELPS: dict[str, list[Table]] = {
     **{
         f"learner:{kind}.statistics": [{"learner": {"normalize_observations": True}}]
         for kind in NETWORKED
+    },
+    **{
+        f"learner:{kind}.policy": [{"learner": {"hidden": None}}]
+        for kind in ("a2c", "dqn", "ppo", "reinforce")
     },
     "learner:td": [GARNET],
     "learner:td.policy:baseline": [{"environment": MACHINE}],

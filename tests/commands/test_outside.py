@@ -124,6 +124,13 @@ def test_a_network_that_loses_all_has_a_note(capsys):
     assert "note: network.loss is 1: no message arrives" in capsys.readouterr().err
 
 
+def test_a_working_directory_that_was_removed_is_said(capsys, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert said(capsys, "list").startswith("working directory: expected one that exists")
+
+
 def test_what_is_no_file_is_said(capsys):
     os.mkfifo("pipe")
     for name in ("/dev/null", "pipe"):

@@ -154,7 +154,7 @@ class Walked(Point):
         return {"action_mask": mask, "picture": picture}
 
     def info(self):
-        return {}
+        return {"privacy_cost": float(self.clock % 2)}
 
 
 class Allowing(Point):
