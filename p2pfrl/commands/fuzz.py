@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from p2pfrl.commands.arguments import (
     whole,
 )
 from p2pfrl.commands.failures import as_typed
-from p2pfrl.core.errors import ScenarioError
+from p2pfrl.core.errors import P2PFRLError, ScenarioError
 
 if TYPE_CHECKING:
     from p2pfrl.fuzz.campaign import Progress, Result, Summary
@@ -83,15 +84,21 @@ def fuzz(
 
     chosen = settings.seeds_or_one("0-999" if seeds is None and seed is None else seeds, seed)
     folder = out or new_series(Path(file).stem, "fuzz")
-    found = campaign(
-        file,
-        chosen,
-        folder,
-        overrides=overrides,
-        jobs=jobs,
-        resume=resume,
-        progress=None if quiet else _counting(),
-    )
+    try:
+        found = campaign(
+            file,
+            chosen,
+            folder,
+            overrides=overrides,
+            jobs=jobs,
+            resume=resume,
+            progress=None if quiet else _counting(),
+        )
+    except P2PFRLError:
+        if out is None:
+            with suppress(OSError):  # it was made for this campaign
+                folder.rmdir()
+        raise
     _conclude(found, len(chosen), folder, as_json=json)
     if not found.is_whole:
         again = f"the same command with --out {folder} --resume goes on"

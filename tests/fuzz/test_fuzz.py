@@ -330,7 +330,7 @@ def test_an_interrupt_ends_a_campaign_with_what_is_known(
         (["--resume"], "--resume: expected --out"),
         (["--jobs", "0"], "--jobs: expected at least 1 process, got 0"),
         (["--seeds", "5-1"], "--seeds: expected ascending seeds"),
-        (["--seeds", "0", "--set", "learnr.lr=1"], "--set learnr: unknown key; did you mean"),
+        (["--out", "none", "--set", "learnr.lr=1"], "--set learnr: unknown key; did you mean"),
         (["--seeds", "0", "--out", "tests"], "tests: expected an empty directory or a campaign"),
     ],
 )
