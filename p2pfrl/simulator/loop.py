@@ -160,7 +160,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
     def resume(self, now: int, scheduled: Iterable[Entry], last: int = -1) -> None:
         """Set the time to `now` and the scheduled calls to `scheduled`.
 
-        The loop must not have run yet.
+        The loop must not have run yet. What was posted to it before is dropped.
 
         Args:
             now: nanoseconds.
@@ -169,6 +169,7 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """
         assert not self._ready, "what is ready would happen twice"
         self.now = now
+        self._later.clear()
         for when, sequence, callback, args in scheduled:
             self._later.setdefault(when, []).append((sequence, callback, args))
             last = max(last, sequence)

@@ -114,6 +114,18 @@ def test_reserved_calls_happen_in_order_of_time_and_sequence_whoever_posts_meanw
     assert not loop.scheduled()
 
 
+def test_a_loop_that_resumes_has_the_calls_that_were_saved_and_no_others():
+    loop, seen = virtual_time(), list[str]()
+    loop.post(7, seen.append, "of the build")
+    saved: list[Entry] = [(5, 3, seen.append, ("a",)), (7, 2, seen.append, ("b",))]
+    loop.resume(5, saved)
+    assert loop.scheduled() == saved
+    loop.post(5, seen.append, "c")
+    loop.post(9, loop.stop)
+    loop.run_forever()
+    assert seen == ["a", "c", "b"]
+
+
 def test_time_is_integer_nanoseconds_and_never_waits():
     loop = virtual_time()
     began = time.perf_counter()
