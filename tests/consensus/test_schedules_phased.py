@@ -1,10 +1,10 @@
 """Rounds whose exchange has phases: who skips is out of the round, whatever it answered before."""
 
 import pytest
-from machines import feed, received
+from machines import feed, model, received
 
 from p2pfrl.consensus.schedules.base import Participants
-from p2pfrl.consensus.schedules.phased import PhasedCoordinator, Phases
+from p2pfrl.consensus.schedules.phased import PhasedClient, PhasedCoordinator, Phases
 from p2pfrl.consensus.schedules.synchronous import Synchronous
 from p2pfrl.core.types import (
     KEYS,
@@ -75,3 +75,22 @@ def test_a_lost_skip_is_one():
     feed(machine, *answers(KEYS, *range(5)), *answers(SHARES, 0, 1, 2, 3), Missing(0, 0))
     feed(machine, *answers(SHARES, 4))
     assert machine.awaits() == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(("who", "goes_on"), [(range(3), True), (range(2), False)])
+def test_a_round_goes_on_with_exactly_as_many_as_must_go_on(who, goes_on):
+    machine = coordinator()
+    others = [j for j in range(5) if j not in who]
+    actions = feed(machine, *answers(KEYS, *who), *answers(SKIP, *others))
+    assert machine.round == (0 if goes_on else 1)
+    assert ("gather" in actions, "mix 0 of" in actions) == (goes_on, not goes_on)
+
+
+def test_an_agent_that_is_asked_again_sends_its_keys_and_a_copy_of_a_model_asks_nothing():
+    machine = PhasedClient(Synchronous(), rounds=9, available=lambda number, now: True)
+    feed(machine, Started(), model(0))
+    assert feed(machine, model(0)) == []
+    assert feed(machine, model(0, sequence=2)) == ["send keys 0 to -1"]
+    assert feed(machine, model(0, sequence=2)) == []
+    assert feed(machine, model(1, sequence=3)) == ["send keys 1 to -1"]
+    assert feed(machine, model(1, sequence=3)) == []

@@ -101,9 +101,8 @@ class PhasedClient(Client):
             # Asked again: no round is answered twice, but its keys may be sent again.
             self._newest = message.incarnation, message.sequence
             return (Send(self._to, self._round, KEYS),)
-        was_busy = self._updates_left > 0
         actions = super()._received(event, now)
-        if was_busy and is_newer and message.kind == MODEL and self._next is message:
+        if message.kind == MODEL and self._next is message:  # it trains for an earlier round
             self._begun = message.round
             return (*actions, Send(self._to, message.round, KEYS))
         return actions
