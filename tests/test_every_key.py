@@ -474,10 +474,6 @@ HELPS: dict[str, list[Table]] = {
         },
     ],
     "environment:crossing.max_steps": [CONTINUOUS],
-    **{
-        f"environment:{id}.vary.goal_velocity": [{"environment": {"vary": {"goal_position": -0.5}}}]
-        for id in ("mountain_car", "mountain_car_continuous")
-    },
     "environment:matrix_game.opponents": [{**FULL, "mixing": {"kind": "by_role"}}],
     "environment:junction.opponents": [FULL],
     "environment:garnet.opposed": [{"environment": {"kinds": 2}}],

@@ -7,7 +7,7 @@ import pytest
 from cyclopts import App, Argument
 
 from p2pfrl.cli import _COMMANDS, app, main
-from p2pfrl.commands.arguments import whole, workers
+from p2pfrl.commands.arguments import processes, whole, workers
 
 
 def commands(of: App) -> Iterator[App]:
@@ -30,11 +30,15 @@ def integers() -> list[tuple[str, Argument]]:
     ]
 
 
+OTHERS = {"--workers": workers, "--jobs": processes}
+"""Options that are read by another function, which calls `whole`."""
+
+
 def test_every_integer_of_every_command_is_read_by_whole() -> None:
     found = integers()
     assert len(found) >= 9
     for name, argument in found:
-        reads = (whole, workers) if argument.name == "--workers" else (whole,)
+        reads = (whole, OTHERS.get(argument.name, whole))
         assert argument.parameter.converter in reads, (name, argument.name)
 
 

@@ -35,6 +35,7 @@ def test_every_key_is_explained_and_no_other(mode: str, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert explained("\n`summary.json`:\n") == {
         *summary,
+        "device",
         "notes",
         "workers",
     }  # not every run has these
