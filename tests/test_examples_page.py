@@ -111,6 +111,7 @@ def test_the_comment_on_the_junction_states_what_the_page_states() -> None:
         assert shown([run[key] for run in runs], ".2f") in comment
 
 
+@pytest.mark.slow
 def test_a_row_can_be_measured_again() -> None:
     few = {"stop.rounds": 1, "evaluation.episodes": 1}
     assert 0 <= measure("other_games", "`prisoners`", 1, **few)["payoff"] <= 5

@@ -19,10 +19,25 @@ def file(request):
     return request.param
 
 
+DEAR = {
+    "acrobot_small_world",
+    "fleet_regions",
+    "glucose_ring",
+    "private_cartpole",
+    "signal_grid_torus",
+    "warehouse_torus",
+}
+"""Scenarios that take half a second and more, whose parts others have, too: they are slow."""
+
+
 @pytest.mark.parametrize(
     "file",
     [
-        pytest.param(file, id=file.stem, marks=[pytest.mark.slow] * file.stem.endswith("_mujoco"))
+        pytest.param(
+            file,
+            id=file.stem,
+            marks=[pytest.mark.slow] * (file.stem.endswith("_mujoco") or file.stem in DEAR),
+        )
         for file in FILES
     ],
     indirect=True,

@@ -11,6 +11,7 @@ from p2pfrl.net.records import Identity, envelope
 from p2pfrl.net.session import Delivered, Session
 
 
+@pytest.mark.slow
 def test_a_link_and_a_socket_move_the_same_number_of_bytes() -> None:
     size, count = 1000, 20
     with (

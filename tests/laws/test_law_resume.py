@@ -303,18 +303,14 @@ def killed_at_every(step: int, name: str, folder: Path) -> int:
 SOME = [
     "synchronous, loss and faults",
     "asynchronous, loss and faults",
-    "centered clipping, loss",
     "pairwise",
-    "push-sum",
     "privacy",
     "choco",
     "central, slow interfaces",
     "scaffold",
     "fedbuff",
     "hierarchical",
-    "coordinators that crash",
     "a coordinator that crashes, asynchronous",
-    "cartpole, pooled",
 ]
 
 

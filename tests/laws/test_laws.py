@@ -10,6 +10,9 @@ PINNED = {
     "apfl": "learning/test_personal_models.py::test_apfl_follows_its_equations",
     "chebyshev_rate": "consensus/test_mixing_accelerated.py"
     "::test_a_run_without_training_is_the_chebyshev_polynomial_of_its_matrix",
+    "coordinator_restart": "laws/test_law_coordinator_restart.py"
+    "::test_the_model_is_the_mean_of_all_who_were_asked_though_the_coordinator_crashed",
+    "critic_consensus": "learning/test_learners_td.py::test_neighbors_evaluate_a_policy_together",
     "client_drift": "laws/test_law_fedavg.py::test_fedavg_ends_at_its_closed_form",
     "control_variates": "learning/test_corrections_drift.py::test_scaffold_is_the_papers_algorithm",
     "delay": "laws/test_law_delay.py::test_a_delay_of_tau_is_the_delayed_recursion",

@@ -55,7 +55,9 @@ def test_ppo_balances_the_pole():
             A2C(hidden=(16,), lr=1e-2, reward_scale=1.0, steps=16, optimizer="rmsprop"),
             marks=pytest.mark.slow,
         ),
-        REINFORCE(hidden=(16,), lr=1e-2, reward_scale=1.0, steps=16),
+        pytest.param(
+            REINFORCE(hidden=(16,), lr=1e-2, reward_scale=1.0, steps=16), marks=pytest.mark.slow
+        ),
         pytest.param(
             REINFORCE(
                 hidden=(16,), lr=1e-2, reward_scale=1.0, steps=16, baseline="none", norm_adv=True

@@ -213,7 +213,7 @@ def test_exp_log_and_tanh_are_right_to_a_few_units_of_the_last_place(native):
 @pytest.mark.parametrize(
     ("command", "instructions"),
     [
-        ("gcc", ("-mavx2", "-mfma")),
+        pytest.param("gcc", ("-mavx2", "-mfma"), marks=pytest.mark.slow),
         pytest.param("gcc", None, marks=pytest.mark.slow),
         pytest.param("clang", ("-mavx2", "-mfma"), marks=pytest.mark.slow),
         pytest.param("clang", None, marks=pytest.mark.slow),

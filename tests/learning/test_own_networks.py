@@ -31,12 +31,20 @@ REPLAY: dict[str, Any] = {"steps": 4, "train_every": 2, "learn_start": 4, "batch
     ("learner", "environment"),
     [
         (PPO(policy=NET, steps=8, num_minibatches=2, update_epochs=1), CartPole(max_steps=6)),
-        (A2C(policy=NET, steps=4), Pendulum(max_steps=6)),
+        pytest.param(A2C(policy=NET, steps=4), Pendulum(max_steps=6), marks=pytest.mark.slow),
         (A2C(policy=NET, steps=4, stacked=True), CartPole(max_steps=6)),
         (REINFORCE(policy=ACTOR, steps=4, baseline="none"), CartPole(max_steps=6)),
-        (DQN(policy=ACTOR, stacked=True, normalize_observations=True, **REPLAY), CartPole()),
+        pytest.param(
+            DQN(policy=ACTOR, stacked=True, normalize_observations=True, **REPLAY),
+            CartPole(),
+            marks=pytest.mark.slow,
+        ),
         (SAC(policy=ACTOR, hidden=(4,), **REPLAY), Pendulum(max_steps=6)),
-        (TD3(policy=ACTOR, hidden=(4,), stacked=True, **REPLAY), Pendulum(max_steps=6)),
+        pytest.param(
+            TD3(policy=ACTOR, hidden=(4,), stacked=True, **REPLAY),
+            Pendulum(max_steps=6),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["ppo", "a2c", "stacked", "reinforce", "dqn, stacked", "sac", "td3, stacked"],
 )
