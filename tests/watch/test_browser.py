@@ -70,7 +70,8 @@ def live(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 def test_after_twenty_rounds_the_page_has_everything(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = ("faults_ring", "--set", "stop.rounds=20000", "--out", str(out))
+    endless = ("--set", "stop.rounds=20000", "--set", "stop.target_return=1e6")
+    words = ("faults_ring", *endless, "--out", str(out))
     with chromium() as browser, live(*words) as (url, process):
         pages = {}
         wrong: list[str] = []
