@@ -1,4 +1,4 @@
-"""Where minibatch steps are taken: what `compute.device = "auto"` chooses, by measured time.
+"""The device of minibatch steps: what `compute.device = "auto"` chooses, by measured time.
 
 Results depend on the device, so a choice is made once: the record has it, and a run that is
 repeated or goes on takes the same one (`using`).

@@ -237,7 +237,7 @@ async def _deploy(
     met = _acquaintances(scenario, out)
     checkpoints = Checkpoints(out / "checkpoints", hash8(scenario))
     device = kept(out / "checkpoints")
-    with nullcontext() if device is None else using(device):
+    with using(device):
         assembly = Assembly(scenario, _keyring(scenario, security, log, met), _trained(place))
     incarnation = checkpoints.incarnation()
     if device is None:

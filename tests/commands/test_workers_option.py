@@ -1,14 +1,13 @@
 """`--workers`: processes that train in a run of the command line, and how they end."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from process_groups import wait_until_gone
 
 from p2pfrl.cli import main
 
@@ -97,11 +96,4 @@ def test_no_process_is_left_however_a_run_ends(file, tmp_path, number):
         said = run.stderr.read()
     assert is_there, said
     assert run.returncode == (-number if number == signal.SIGKILL else 130)
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            os.killpg(run.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    raise AssertionError("a process of the run is left")
+    wait_until_gone(run.pid)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from process_groups import wait_until_gone
 
 import p2pfrl
 import p2pfrl.build.world
@@ -225,14 +226,7 @@ def test_no_process_is_left_however_a_peer_ends(tmp_path, number, to_all):
     assert run.returncode == (-number if number == signal.SIGKILL else 130), said
     if number != signal.SIGKILL:
         assert json.loads((tmp_path / "run" / "peer.json").read_text())["stopped_by"] == "interrupt"
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            os.killpg(run.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    raise AssertionError("a process of the run is left")
+    wait_until_gone(run.pid)
 
 
 @pytest.mark.slow
