@@ -39,6 +39,7 @@ from p2pfrl.learning.learners.own_networks import own_network, refuse_layers
 from p2pfrl.learning.learners.targets import AfterMixing, met
 from p2pfrl.learning.lr_schedules import factors
 from p2pfrl.learning.native.choice import native_layers
+from p2pfrl.learning.native.q_learning import NativeQ
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts, take_in
 from p2pfrl.learning.optimizers import OPTIMIZERS, Factors
@@ -208,8 +209,18 @@ class DQNStack(Stack, Exchange):
         self.reward_norm = learner.reward_norm(learner.gamma)
         self.optimizer = OPTIMIZERS[learner.optimizer](learner.lr)
         native = native_layers(self.network, self.optimizer, task, learner.max_grad_norm)
+        self._native: NativeQ | None = None
         if native is not None:
             self.optimizer = native
+            if self.network.normalizer is None:
+                self._native = NativeQ(
+                    self.network,
+                    native,
+                    double=learner.double,
+                    is_masked=spec.is_masked,
+                    scale=learner.reward_scale,
+                    gamma=learner.gamma,
+                )
         self._clips = learner.max_grad_norm > 0 and native is None
         self.traits = Traits(
             layout=self.network.layout,
@@ -440,6 +451,22 @@ class DQNStack(Stack, Exchange):
         self, rows: Vector, state: State, sample: Vector, rates: Factors | None = None
     ) -> Vector:
         """Take one gradient step on `sample` `(b, B, width)`; return the loss `(b,)`."""
+        ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
+        is_bent = self.distillation is not None or self.task.correction.bends
+        if self._native is not None and not is_bent:
+            loss = _huber(self._native.step(rows, ahead, sample, state, rates))
+        else:
+            loss = self._descend(rows, state, sample, rates)
+        steps: NDArray[np.int64] = state[_STEPS]  # type: ignore[assignment]
+        steps += 1
+        is_due = steps % self.learner.target_every == 0
+        ahead[is_due] = rows[is_due]
+        return loss
+
+    def _descend(
+        self, rows: Vector, state: State, sample: Vector, rates: Factors | None
+    ) -> Vector:
+        """Take a step on the gradient and what distillation and correction make of it."""
         gradient = self.layout.zeros(len(rows))
         ahead: Vector = state[_AHEAD]  # type: ignore[assignment]
         loss = self._gradient(sample, ahead, rows, gradient)
@@ -457,10 +484,6 @@ class DQNStack(Stack, Exchange):
                 self.learner.max_grad_norm / (norm + np.float32(1e-6)), np.float32(1.0)
             )
         self.optimizer.bind(rows, gradient, state, rates)()
-        steps: NDArray[np.int64] = state[_STEPS]  # type: ignore[assignment]
-        steps += 1
-        is_due = steps % self.learner.target_every == 0
-        ahead[is_due] = rows[is_due]
         return loss
 
     def _errors(
@@ -492,15 +515,15 @@ class DQNStack(Stack, Exchange):
 
         The target is a constant in it.
         """
+        if self._native is not None:
+            return _huber(self._native.gradient(rows, ahead, sample, gradient))
         error, action, x = self._errors(sample, ahead, rows)
-        size = np.abs(error)
-        loss: Vector = np.where(size <= 1.0, 0.5 * np.square(error), size - 0.5)[:, 0].mean(axis=1)
         slope = np.zeros((len(rows), self.network.outputs, error.shape[2]), dtype=rows.dtype)
         np.put_along_axis(
             slope, action, np.clip(error, -1.0, 1.0) / np.float32(error.shape[2]), axis=1
         )
         self.network.backward(rows, x, slope, gradient)
-        return loss
+        return _huber(error[:, 0])
 
     def _again(self, sample: Vector, ahead: Vector, rows: Vector) -> Vector:
         """Return the gradient of the same samples at other parameters, a new array."""
@@ -539,3 +562,10 @@ class DQNStack(Stack, Exchange):
         if name != TRANSITIONS:
             super().receive(name, agent, state, received)
         self.replay.receive(state, received)
+
+
+def _huber(error: Vector) -> Vector:
+    """Return the mean Huber losses `(b,)` of TD errors `(b, B)`."""
+    size = np.abs(error)
+    loss: Vector = np.where(size <= 1.0, 0.5 * np.square(error), size - 0.5).mean(axis=1)
+    return loss

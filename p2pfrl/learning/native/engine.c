@@ -823,6 +823,95 @@ int engine_backward(const net_t *net, int b, const float *rows, int B, const flo
     return 0;
 }
 
+/* ------------------------------------------------------------------ Q-learning
+
+   dqn.py has the same in numpy, and is the specification: what is one operation there is one here. */
+
+typedef struct {
+    int32_t doubled, masked; /* the target's action is that of Q; observations end with a mask */
+    float scale, gamma;      /* of rewards */
+} td_t;
+
+/* The greatest of k values, the first where several are; the first that is not a number, if one is. */
+static int best_of(const float *z, int k) {
+    int best = 0;
+    for (int i = 1; i < k && z[best] == z[best]; i++)
+        if (z[i] > z[best] || z[i] != z[i]) best = i;
+    return best;
+}
+
+/* Values z (k,) of actions, with -1e9 for those that the mask forbids. */
+static void forbid(int k, float *z, const float *mask) {
+    for (int i = 0; i < k; i++) z[i] = z[i] * mask[i] + (mask[i] - 1.0f) * 1e9f;
+}
+
+/* TD errors (b, B) of transitions (b, B, 2 o + 3) = (obs, next obs, action, reward, terminated) by
+   networks Q, rows (b, stride), and their targets, `ahead` (b, stride):
+       Q(s, a) - (scale r + gamma (1 - terminated) max_a' Q_ahead(s', a')).
+   Where `gradients` (b, stride) is not 0, the gradient of the mean Huber loss is written there. Where
+   it is 0 and `optimizer` is not, a step is taken on that gradient, as `engine_step` takes it. */
+int engine_td(const net_t *net, const td_t *td, int b, float *rows, const float *ahead,
+              const float *transitions, int B, float *errors, float *gradients,
+              const optimizer_t *optimizer, float *first, float *second, float *counts,
+              const float *lr) {
+    const chain_t *chain = &net->chain[0];
+    const int o = net->inputs, k = outputs_of(net, 0), last = chain->layers - 1;
+    const long ldx = UP(o), width = UP(k), features = 2 * o + 3, stride = net->stride;
+    const policy_t none = {0};
+    weights_t of_target;
+    scratch_t s;
+    float *hidden[MAX_LAYERS], *after = 0;
+    char *memory = 0;
+    for (int turn = 0; turn < 2; turn++) { /* sizes, then places */
+        arena_t arena = {memory};
+        place(&arena, net, &none, B, &s);
+        place_weights(&arena, net, &of_target, 0);
+        for (int l = 0; l < chain->layers; l++)
+            hidden[l] = take(&arena, (long)B * UP(chain->layer[l].outputs));
+        after = take(&arena, B * ldx);
+        if (turn == 0 && !(memory = reserve((long)arena.at))) return 1;
+    }
+    for (long a = 0; a < b; a++) {
+        float *row = rows + a * stride, *error = errors + a * B;
+        const float *from = transitions + a * B * features;
+        for (long j = 0; j < B; j++) {
+            copy(s.x + j * ldx, from + j * features, o);
+            copy(after + j * ldx, from + j * features + o, o);
+        }
+        prepare(net, row, &s.weights);
+        prepare(net, ahead + a * stride, &of_target);
+        run_chain(net, &of_target, 0, after, ldx, B, hidden);
+        if (td->doubled) run_chain(net, &s.weights, 0, after, ldx, B, s.hidden[0]);
+        for (long j = 0; j < B; j++) {
+            const float *own = from + j * features + 2 * o, *mask = after + j * ldx + o - k;
+            float *values = hidden[last] + j * width;
+            float *judge = td->doubled ? s.hidden[0][last] + j * width : values;
+            if (td->masked) forbid(k, values, mask);
+            if (td->masked && td->doubled) forbid(k, judge, mask);
+            error[j] = td->scale * own[1] + td->gamma * (1.0f - own[2]) * values[best_of(judge, k)];
+        }
+        run_chain(net, &s.weights, 0, s.x, ldx, B, s.hidden[0]);
+        memset(s.delta[0], 0, 4L * B * width);
+        for (long j = 0; j < B; j++) {
+            const int action = (int)from[j * features + 2 * o];
+            float *slope = s.delta[0] + j * width + action, e = s.hidden[0][last][j * width + action];
+            error[j] = e = e - error[j];
+            *slope = (e > 1.0f ? 1.0f : e < -1.0f ? -1.0f : e) / (float)B;
+        }
+        if (gradients) {
+            backward_chain(net, row, &s, 0, B, gradients + a * stride, 0);
+        } else if (optimizer) {
+            memset(s.gradient, 0, 4 * stride); /* gaps between tensors, as in `engine_learn` */
+            backward_chain(net, row, &s, 0, B, s.gradient, 0);
+            if (optimizer->max_norm > 0) clip(stride, s.gradient, optimizer->max_norm);
+            step(optimizer, stride, row, first ? first + a * stride : 0,
+                 second ? second + a * stride : 0, counts ? counts + a : 0, lr[a], s.gradient);
+        }
+    }
+    free(memory);
+    return 0;
+}
+
 /* ------------------------------------------------------------------ acting */
 
 /* What acting of one agent needs; the memory is that of `actor_place`. */

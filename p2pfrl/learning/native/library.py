@@ -62,6 +62,13 @@ class _Loss(Structure):
     _fields_ = [("clipped", c_int32), *((name, c_float) for name in ("clip", "value", "entropy"))]
 
 
+class _TD(Structure):
+    _fields_ = [
+        *((name, c_int32) for name in ("doubled", "masked")),
+        *((name, c_float) for name in ("scale", "gamma")),
+    ]
+
+
 class _Optimizer(Structure):
     _fields_ = [
         ("kind", c_int32),
@@ -526,6 +533,72 @@ class Layers:
         return into
 
 
+class QLearning:
+    """The library for Q-learning with one network; `DQN` has the equations.
+
+    Args:
+        library: loaded.
+        net: Q, one chain.
+        rule: the optimizer.
+        double: the target's action is that of Q.
+        is_masked: whether observations end with a mask.
+        scale: of rewards.
+        gamma: discount.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        net: Net,
+        rule: Rule,
+        *,
+        double: bool,
+        is_masked: bool,
+        scale: float,
+        gamma: float,
+    ) -> None:
+        assert len(net.chains) == 1
+        self._library, self._stride = library, net.stride
+        self._net, self._rule = structure(net), _optimizer(rule)
+        self._td = _TD(double, is_masked, scale, gamma)
+        self._features = 2 * net.inputs + 3
+
+    def gradient(self, rows: Vector, ahead: Vector, sample: Vector, gradient: Vector) -> Vector:
+        """Write the gradient of the mean Huber loss; return the TD errors `(b, B)`.
+
+        Args:
+            rows: `(b, stride)` parameters of Q.
+            ahead: `(b, stride)` those of the target networks.
+            sample: `(b, B, 2 o + 3)` transitions.
+            gradient: `(b, stride)`; weights and biases are overwritten, the rest is left.
+        """
+        return self._call(rows, ahead, sample, (_at(gradient), *[None] * 5))
+
+    def step(
+        self,
+        rows: Vector,
+        ahead: Vector,
+        sample: Vector,
+        moments: Moments,
+        rates: NDArray[np.float32],
+    ) -> Vector:
+        """Take one step, in place, on the clipped gradient; return the TD errors `(b, B)`."""
+        held = map(_at, (moments.first, moments.second, moments.counts, rates))
+        return self._call(rows, ahead, sample, (None, byref(self._rule), *held))
+
+    def _call(
+        self, rows: Vector, ahead: Vector, sample: Vector, what: Sequence[object]
+    ) -> Vector:
+        b, size, features = sample.shape
+        assert features == self._features
+        assert rows.shape == ahead.shape == (b, self._stride)
+        errors = np.empty((b, size), dtype=np.float32)
+        first = (byref(self._net), byref(self._td), b, *map(_at, (rows, ahead, sample)))
+        if self._library.engine_td(*first, size, _at(errors), *what):
+            raise MemoryError
+        return errors
+
+
 def step(
     rule: Rule, rows: Vector, moments: Moments, rates: NDArray[np.float32], gradient: Vector
 ) -> None:
@@ -662,6 +735,7 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_forward.argtypes = [at, i, at, at, i, at, at]
     found.engine_backward.argtypes = [at, i, at, i, at, at, at, i, at]
     found.engine_step.restype = None
+    found.engine_td.argtypes = [at, at, i, at, at, at, i] + [at] * 7
     f: type[ctypes._SimpleCData[Any]] = c_float
     found.engine_prepared.argtypes = [at]
     found.engine_prepared.restype = c_int64
