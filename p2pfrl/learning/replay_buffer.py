@@ -83,8 +83,9 @@ class ReplayBuffer:
         """Return transitions `(q, B, width)` of q agents `rows`, by uniform numbers `(q, B)`."""
         held = np.minimum(counts(state)[rows], self.capacity)
         places = (uniform * held[:, None]).astype(np.int64)
-        picked: Vector = state[ROWS][rows[:, None], places]  # type: ignore[assignment]
-        return picked
+        places += (rows * self.capacity)[:, None]
+        transitions: Vector = state[ROWS].reshape(-1, self.width)  # type: ignore[assignment]
+        return transitions.take(places, axis=0)  # faster than an index for each axis
 
     def fresh(self, state: State, taken: int, least: int) -> Vector:
         """Return the transitions `(count, width)` of the one agent's last update, newest last.

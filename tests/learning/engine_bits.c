@@ -56,9 +56,33 @@ static void learn_and_act(int gaussian) {
     add(state, sizeof state);
 }
 
+static void q_learning(int doubled) {
+    net_t net = {.stride = 512, .inputs = 5, .relu = 1, .chains = 1};
+    net.chain[0] = (chain_t){2, {{0, 96, 5, 18}, {128, 192, 18, 3}}};
+    const td_t td = {doubled, doubled, 0.3f, 0.99f};
+    const optimizer_t adam = {ADAM, 1e-5f, 0.9f, 0.999f, 0.5f, 0.9, 0.999};
+    enum { size = 37, features = 2 * 5 + 3 };
+    float *rows = numbers(1024, 0), *ahead = numbers(1024, 7), *transitions = numbers(2 * size * features, 9);
+    float *first = calloc(1024, 4), *second = calloc(1024, 4), *gradient = calloc(1024, 4);
+    float counts[2] = {0}, rates[] = {0.01f, 0.02f}, errors[2 * size];
+    for (int i = 0; i < 2 * size; i++) {
+        float *own = transitions + i * features;
+        own[10] = i % 3;
+        own[12] = i % 7 == 0;
+        for (int k = 0; k < 3; k++) own[7 + k] = (i + k) % 3 != 0; /* the mask of the successor */
+    }
+    engine_td(&net, &td, 2, rows, ahead, transitions, size, errors, gradient, 0, 0, 0, 0, 0);
+    add(gradient, 4096);
+    engine_td(&net, &td, 2, rows, ahead, transitions, size, errors, 0, &adam, first, second, counts, rates);
+    add(rows, 4096);
+    add(errors, sizeof errors);
+}
+
 int main(void) {
     learn_and_act(0);
     learn_and_act(1);
+    q_learning(0);
+    q_learning(1);
     for (int kind = 0; kind < 3; kind++) {
         float x[32], y[32];
         for (int i = 0; i < 32; i++) x[i] = kind == 1 ? i + 0.3f : pattern(i + kind) * 50;

@@ -106,6 +106,57 @@ def test_alone_in_subsets_and_all_together_are_bit_identical(name):
         assert np.array_equal(values, results[1].state[key]), key
 
 
+ONE_CALL = {
+    "double, mask": (DQN(**REPLAY, steps=16), Corridor(useless=2, is_masked=True)),
+    "plain, mask": (DQN(**REPLAY, steps=16, double=False), Corridor(useless=2, is_masked=True)),
+    "double, large errors": (DQN(**(REPLAY | {"batch_size": 64}), reward_scale=9.0), DISCRETE),
+    "plain, no layer, sgd": (
+        DQN(**(REPLAY | {"hidden": ()}), double=False, optimizer="sgd", max_grad_norm=0.1),
+        DISCRETE,
+    ),
+}
+
+
+@pytest.mark.parametrize(("learner", "world"), ONE_CALL.values(), ids=ONE_CALL)
+@pytest.mark.parametrize("is_bent", [False, True])
+def test_a_step_of_dqn_in_one_call_has_the_bits_of_one_whose_loss_is_numpys(
+    learner, world, is_bent
+):
+    """A correction takes the gradient alone from the engine."""
+    results = []
+    for has_one_call in (True, False):
+        made = task(world, 3, engine="native")
+        made = replace(made, correction=Prox(mu=0.7)) if is_bent else made
+        trainer = Trainer(learner.prepare(made), 3)
+        if not has_one_call:
+            assert trainer.stack._native is not None
+            trainer.stack._native = None
+        trainer.update([1])
+        losses = [update.loss for update in trainer.update(range(3)).values()]
+        results.append((trainer, losses))
+    (ours, own), (theirs, other) = results
+    assert own == other
+    assert np.array_equal(ours.parameters, theirs.parameters)
+    for key, values in ours.state.items():
+        assert np.array_equal(values, theirs.state[key]), key
+
+
+def test_numbers_that_are_none_go_through_a_step_of_dqn_as_through_numpy():
+    """Q is none for two actions of the successor, of which the first is chosen; or all are none."""
+    made = stack(DQN(**REPLAY), Corridor(useless=2), 2, engine="native")
+    rows, gradient = made.start([0, 1], same=False), made.layout.zeros(2)
+    ahead, bias = rows.copy(), made.network.place("actor.head.bias")
+    ahead[1] = np.nan
+    ahead[0, bias : bias + 4] = 1.0, 2.0, 3.0, 4.0
+    rows[0, bias + 1 : bias + 3] = np.nan
+    sample = np.zeros((2, 9, made.replay.width), np.float32)
+    loss = made._gradient(sample, ahead, rows, gradient)
+    assert np.isfinite(loss).tolist() == [True, False]
+    made._native, wanted = None, made.layout.zeros(2)
+    assert np.array_equal(loss, made._gradient(sample, ahead, rows, wanted), equal_nan=True)
+    assert np.array_equal(gradient, wanted, equal_nan=True)
+
+
 def test_a_correction_bends_the_gradient_of_the_engine():
     found = []
     for engine in ("native", "torch"):

@@ -463,9 +463,7 @@ class DQNStack(Stack, Exchange):
         ahead[is_due] = rows[is_due]
         return loss
 
-    def _descend(
-        self, rows: Vector, state: State, sample: Vector, rates: Factors | None
-    ) -> Vector:
+    def _descend(self, rows: Vector, state: State, sample: Vector, rates: Factors | None) -> Vector:
         """Take a step on the gradient and what distillation and correction make of it."""
         gradient = self.layout.zeros(len(rows))
         ahead: Vector = state[_AHEAD]  # type: ignore[assignment]

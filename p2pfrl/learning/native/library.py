@@ -586,9 +586,7 @@ class QLearning:
         held = map(_at, (moments.first, moments.second, moments.counts, rates))
         return self._call(rows, ahead, sample, (None, byref(self._rule), *held))
 
-    def _call(
-        self, rows: Vector, ahead: Vector, sample: Vector, what: Sequence[object]
-    ) -> Vector:
+    def _call(self, rows: Vector, ahead: Vector, sample: Vector, what: Sequence[object]) -> Vector:
         b, size, features = sample.shape
         assert features == self._features
         assert rows.shape == ahead.shape == (b, self._stride)

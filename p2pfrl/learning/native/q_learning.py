@@ -62,7 +62,9 @@ class NativeQ:
         """Take a step on that gradient, in place; return the TD errors `(b, B)`.
 
         Args:
-            rows, ahead, sample: see `gradient`.
+            rows: `(b, stride)` parameters of Q.
+            ahead: `(b, stride)` those of the target networks.
+            sample: `(b, B, 2 o + 3)` transitions.
             state: with the moments.
             rates: `(b,)` factors of the learning rate.
         """
