@@ -55,12 +55,12 @@ from p2pfrl.core.types import (
 )
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.attacks.attacker import Attacker
-from p2pfrl.exchange.compressors.base import Compressor
-from p2pfrl.exchange.gates.base import Gate
+from p2pfrl.exchange.compressors.base import Compressor, Raw
+from p2pfrl.exchange.gates.base import Always, Gate
 from p2pfrl.exchange.inbox import PLAIN, Inbox, RememberingInbox
 from p2pfrl.exchange.outbox import KEPT, Hiding, Outbox, Sent
-from p2pfrl.exchange.payloads.base import Payload, Shared
-from p2pfrl.exchange.privacy.base import Privacy
+from p2pfrl.exchange.payloads.base import Parameters, Payload, Shared
+from p2pfrl.exchange.privacy.base import Plain, Privacy
 from p2pfrl.exchange.privacy.ledger import Ledger
 from p2pfrl.exchange.secure.base import Secure, Visible
 from p2pfrl.exchange.secure.hiding import OfCircle, OfMember
@@ -118,6 +118,21 @@ class Rules:
         return Outbox(self, encoder, self.payload.parts(parts), kept, attacker, hiding)
 
     @property
+    def send_own_vector(self) -> bool:
+        """Whether an agent sends its own vector every time, and no rule changes it on its way."""
+        mixing = type(self.mixing)
+        return (
+            self.order == "adapt_then_combine"
+            and type(self.payload) is Parameters
+            and type(self.gate) is Always
+            and mixing.payload is Mixing.payload
+            and not mixing.is_per_neighbor
+            and not self.correction.extras
+            and type(self.privacy) is Plain
+            and type(self.compressor) is Raw
+        )
+
+    @property
     def need_every_message(self) -> bool:
         """Whether agents wait for neighbors that are down, and send them again what they missed."""
         own = (self.mixing, self.compressor, self.privacy, self.gate, self.correction)
@@ -172,6 +187,7 @@ class Agent(Stateful):
         "_returns",
         "_round",
         "_rules",
+        "_sends_itself",
         "_start",
         "_trains",
         "_updates",
@@ -222,6 +238,7 @@ class Agent(Stateful):
         self._ledger = ledger
         self._inbox = rules.inbox()
         self._outbox = rules.outbox(encoder, model.parts, attacker, hiding)
+        self._sends_itself = rules.send_own_vector and attacker is None and hiding is None
         self._exchanges = self._number = 0
         self._own, self._trains = None, False
         start = rules.payload.read(model)
@@ -316,37 +333,39 @@ class Agent(Stateful):
 
     def _frames(self, action: Send) -> Sequence[Sent]:
         """Return frames of the payload, or of a skip where the gate is closed."""
-        rules = self._rules
         turn, is_new = self._exchange(action.round, action.kind, action.to)
-        if rules.privacy.is_accounted and not self._may_send:
+        if self._sends_itself:
+            frames: Sequence[Sent] = [(action.to, self._outbox.itself(turn))]
+        elif self._rules.privacy.is_accounted and not self._may_send:
             return [(action.to, self._outbox.skip(action.round))]
-        sent_turn = ORDERS[rules.order].outgoing(turn)
-        vector = rules.payload.extract(sent_turn)
-        returned(is_vector(vector), vector, "a vector", rules.payload, "extract", self.id)
-        frames: list[Sent]
-        # The gate is asked once per exchange: a neighbor that comes back gets the payload anyway.
-        if is_new and not self._outbox.admits(vector, sent_turn):
-            frames = [(action.to, self._outbox.skip(action.round))]
         else:
-            if vector is not sent_turn.own:
-                sent_turn = replace(sent_turn, own=vector)
-            # Without per-neighbor payloads one frame serves all: any receiver stands for them.
-            attacker = self._outbox.attacker
-            differs = attacker is not None and attacker.is_per_receiver(turn.round)
-            hiding = self._outbox.hiding
-            is_hidden = hiding is not None and hiding.is_per_receiver
-            is_each = rules.mixing.is_per_neighbor or differs or is_hidden
-            groups: Sequence[Sequence[int]] = [(j,) for j in action.to] if is_each else [action.to]
-            frames = []
-            for to in groups:
-                frame = self._frame(turn, sent_turn, to[0])
-                if frame is not None:
-                    frames.append((to, frame))
+            frames = self._payloads(action, turn, is_new=is_new)
         if is_new and frames and self._outbox.keep(action.round, frames):
             # Write-ahead: an observer may save the agent here, and a restart sends the kept frames
             # again. So nothing may leave before.
             self._observer.sending(self.id, action.round)
         return frames
+
+    def _payloads(self, action: Send, turn: Turn, *, is_new: bool) -> Sequence[Sent]:
+        """Return the frames that the rules make of an exchange, which may be new."""
+        rules = self._rules
+        sent_turn = ORDERS[rules.order].outgoing(turn)
+        vector = rules.payload.extract(sent_turn)
+        returned(is_vector(vector), vector, "a vector", rules.payload, "extract", self.id)
+        # The gate is asked once per exchange: a neighbor that comes back gets the payload anyway.
+        if is_new and not self._outbox.admits(vector, sent_turn):
+            return [(action.to, self._outbox.skip(action.round))]
+        if vector is not sent_turn.own:
+            sent_turn = replace(sent_turn, own=vector)
+        # Without per-neighbor payloads one frame serves all: any receiver stands for them.
+        attacker = self._outbox.attacker
+        differs = attacker is not None and attacker.is_per_receiver(turn.round)
+        hiding = self._outbox.hiding
+        is_hidden = hiding is not None and hiding.is_per_receiver
+        is_each = rules.mixing.is_per_neighbor or differs or is_hidden
+        groups: Sequence[Sequence[int]] = [(j,) for j in action.to] if is_each else [action.to]
+        made = ((to, self._frame(turn, sent_turn, to[0])) for to in groups)
+        return [(to, frame) for to, frame in made if frame is not None]
 
     def _frame(self, turn: Turn, sent_turn: Turn, to: int) -> Frame | None:
         """Return the frame for `to`; None where it cannot leave yet.
@@ -392,7 +411,9 @@ class Agent(Stateful):
             return
         turn, _ = self._exchange(action.round, UPDATE)
         received = self._inbox.decode(action.received)
-        senders = [m.sender for m in action.received]
+        senders: Iterable[int] = received
+        if len(received) < len(action.received):  # some could not be decoded
+            senders = [m.sender for m in action.received]
         staleness = dict(zip(senders, action.staleness, strict=True))
         if self._rules.payload.is_averaged:
             if self._outbox.hiding is None:  # else nobody knows what single agents sent
@@ -400,7 +421,7 @@ class Agent(Stateful):
                 if self._outbox.attacker is not None:
                     self._outbox.attacker.hear(received)
             factors = dict(zip(senders, action.factors, strict=True))
-            if len(received) < len(factors):  # some could not be decoded
+            if len(received) < len(factors):
                 factors = {j: factor for j, factor in factors.items() if j in received}
             mixed = self._average(turn, received, factors)
         else:

@@ -31,7 +31,7 @@ from p2pfrl.core.types import (
     WaitUntil,
 )
 from p2pfrl.core.wire import Decoder, Encoder
-from p2pfrl.exchange.compressors.base import Raw
+from p2pfrl.exchange.compressors.base import Encoded, Raw
 from p2pfrl.exchange.gates.base import Always, Gate
 from p2pfrl.exchange.payloads.base import Parameters
 from p2pfrl.exchange.payloads.changes import Delta
@@ -196,6 +196,58 @@ def test_a_payload_carries_the_vector_the_round_and_the_steps_since_the_last_mix
     )
     assert decoded(second).weight == 0.0
     assert world.told[:2] == [("trained", 0, 64), ("trained", 0, 32)]
+
+
+class Same(Raw):
+    """The numbers as they are, by a rule of one's own."""
+
+
+class Doubles(Raw):
+    def encode(self, vector, turn, state):
+        return Encoded(2.0 * vector, 2.0 * vector, state)
+
+
+class Shut(Always):
+    def decide(self, payload, turn, state):
+        return False, state
+
+
+class AddsOne(Plain):
+    def release(self, payload):
+        return payload + 1.0
+
+
+class Negative(Parameters):
+    def extract(self, turn):
+        return -turn.own
+
+
+class Triples(MIXING["metropolis"]):
+    def payload(self, turn, state, to):
+        return 3.0 * turn.own
+
+
+@pytest.mark.parametrize(
+    ("rules", "sent"),
+    [
+        ({}, [2.0, 4.0]),
+        ({"compressor": Same()}, [2.0, 4.0]),
+        ({"compressor": Doubles()}, [4.0, 8.0]),
+        ({"gate": Shut()}, []),
+        ({"privacy": AddsOne()}, [3.0, 5.0]),
+        ({"payload": Negative()}, [-2.0, -4.0]),
+        ({"mixing": Triples()}, [6.0, 12.0]),
+    ],
+)
+def test_what_leaves_is_the_vector_itself_unless_a_rule_makes_something_else_of_it(rules, sent):
+    _, world = play([Send((1, 2), 0)], events=[PeerJoined(1)], **rules)
+    ((to, frame),) = world.sent
+    assert to == (1, 2)
+    assert decoded(frame).payload.tolist() == sent
+    if rules.keys() <= {"compressor"}:
+        _, plain = play([Send((1, 2), 0)], events=[PeerJoined(1)])
+        is_same = frame.head == plain.sent[0][1].head
+        assert is_same == (sent == [2.0, 4.0])  # its checksum is in the head
 
 
 class Training(World):

@@ -1,6 +1,6 @@
-"""The header of a frame: its fields, and a fast way to read headers that repeat.
+"""The header of a frame: its fields, and a fast way to read those of frames that repeat.
 
-Most headers differ from a known header in nothing but their numbers.
+Most frames differ before their payload from a known one in nothing but their numbers.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from math import isfinite
 
 import msgpack
 
-Fields = tuple[str, int, int, int, int, float, float, str, tuple[str, ...], int, int]
-"""What a header says, but for the run, in the order of `Message`; the epoch is the last."""
+Fields = tuple[str, int, int, int, int, float, float, str, tuple[str, ...], int, int, bool]
+"""What a header says, but for the run: kind, sender, incarnation, sequence, round, weight, score,
+encoding, parts, crc32, epoch; and whether the payload is known to be the raw numbers agreed on."""
+
+LEAD = 12
+"""Bytes before the header: they hold its length and that of the payload."""
 
 FIELDS: dict[str, type] = {
     "run": str,
@@ -45,29 +49,53 @@ _SAME_LENGTH = 8
 
 
 class Form:
-    """A form of headers of agents that differ only in their numbers from one checked in full.
+    """A form of heads of agents' frames that differ only in their numbers from one that was taken.
 
-    The headers of all agents have few forms: one for each kind, and for each number of bytes that
-    the counts need. The other bytes are compared at once, which takes a third of the time.
+    A head is the lead of a frame, its header and the prefix of its payload (core/wire.py). The
+    heads of all agents have few forms: one for each kind, and for each number of bytes that the
+    counts need. The other bytes are compared at once, the lengths among them: this takes a third of
+    the time of reading a header.
+
+    Attributes:
+        size: bytes of the payload.
     """
 
-    __slots__ = ("_agents", "_between", "_encoding", "_kind", "_numbers", "_parts")
+    __slots__ = (
+        "_agents",
+        "_between",
+        "_encoding",
+        "_is_raw",
+        "_kind",
+        "_numbers",
+        "_parts",
+        "size",
+    )
 
-    def __init__(self, raw: bytes, fields: Fields, agents: int, numbers: struct.Struct) -> None:
-        self._agents = agents
+    def __init__(
+        self,
+        head: bytes,
+        size: int,
+        fields: Fields,
+        agents: int,
+        numbers: struct.Struct,
+        *,
+        is_raw: bool,
+    ) -> None:
+        self.size = size
+        self._agents, self._is_raw = agents, is_raw
         self._kind, self._encoding, self._parts = fields[0], fields[7], fields[8]
         self._numbers = numbers
-        self._between = numbers.unpack(raw)[::2]
+        self._between = numbers.unpack(head)[::2]
 
-    def read(self, raw: bytes) -> Fields | None:
-        """Return the fields of a header of the same length.
+    def read(self, head: bytes) -> Fields | None:
+        """Return the fields of a head of the same length.
 
         The result is None if it has another form or a field breaks its limit.
         """
-        a, sender, b, incarnation, c, sequence, d, round, e, weight, f, score, g, crc = (
-            self._numbers.unpack(raw)
+        a, sender, b, incarnation, c, sequence, d, round, e, weight, f, score, g, crc, h = (
+            self._numbers.unpack(head)
         )
-        if (a, b, c, d, e, f, g) != self._between or not (
+        if (a, b, c, d, e, f, g, h) != self._between or not (
             sender < self._agents
             and 0 <= (sender | incarnation | sequence | round | crc) < MAX_COUNT  # each of them
             and 0.0 <= weight <= MAX_WEIGHT
@@ -86,34 +114,47 @@ class Form:
             self._parts,
             crc,
             0,
+            self._is_raw,
         )
 
 
-def form_of(raw: bytes, run: str, fields: Fields, agents: int) -> Form | None:
-    """Return the form of the header `raw` that has these `fields`, of a run of so many agents.
+def form_of(
+    head: bytes, end: int, size: int, run: str, fields: Fields, agents: int, *, is_raw: bool = False
+) -> Form | None:
+    """Return the form of a head that has these `fields`, of a run of so many agents.
 
     The result is None if this package packs the fields differently, if it is not of an agent, or if
     there is an epoch.
+
+    Args:
+        head: everything before the numbers.
+        end: where the header ends in it.
+        size: bytes of the payload.
+        run: its name.
+        fields: what the header says.
+        agents: number of agents n.
+        is_raw: whether the payload is the raw numbers that were agreed on.
     """
-    kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc, _ = fields
+    kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc, *_ = fields
     values = (run, kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc)
-    if sender < 0 or pack(dict(zip(NAMES, values, strict=True))) != raw:
+    if sender < 0 or pack(dict(zip(NAMES, values, strict=True))) != head[LEAD:end]:
         return None
-    layout, gap = ">", 1
+    layout, gap = ">", LEAD + 1
     for name, value in zip(NAMES, values, strict=True):
         gap += len(pack(name))
-        size = len(pack(value))
+        width = len(pack(value))
         if type(value) is str or type(value) is tuple:
-            gap += size
+            gap += width
             continue
-        code = "d" if type(value) is float else _CODES[size]
-        layout += f"{gap + (size > 1)}s{code}"
+        code = "d" if type(value) is float else _CODES[width]
+        layout += f"{gap + (width > 1)}s{code}"
         gap = 0
-    return Form(raw, fields, agents, struct.Struct(layout))
+    layout += f"{len(head) - end}s"
+    return Form(head, size, fields, agents, struct.Struct(layout), is_raw=is_raw)
 
 
 class Forms:
-    """The forms of headers that a process has seen.
+    """The forms of heads that a process has seen.
 
     Args:
         run: name of the run.
@@ -128,17 +169,20 @@ class Forms:
         """Return the number of forms."""
         return sum(map(len, self._known.values()))
 
-    def read(self, raw: bytes) -> Fields | None:
-        """Return the fields of a header of a known form, checked; None for any other header."""
-        for form in self._known.get(len(raw), ()):
-            if (fields := form.read(raw)) is not None:
+    def read(self, head: bytes, size: int) -> Fields | None:
+        """Return the fields of a head of a known form, checked; None for any other head.
+
+        `size` is that of the payload, in bytes.
+        """
+        for form in self._known.get(len(head), ()):
+            if form.size == size and (fields := form.read(head)) is not None:
                 return fields
         return None
 
-    def learn(self, raw: bytes, fields: Fields) -> None:
-        """Remember the form of a header that was checked in full."""
-        form = form_of(raw, self._run, fields, self._agents)
+    def learn(self, head: bytes, end: int, size: int, fields: Fields, *, is_raw: bool) -> None:
+        """Remember the form of a head whose frame was taken (arguments as of `form_of`)."""
+        form = form_of(head, end, size, self._run, fields, self._agents, is_raw=is_raw)
         if form is not None:
-            known = self._known.setdefault(len(raw), [])
+            known = self._known.setdefault(len(head), [])
             known.insert(0, form)
             del known[_SAME_LENGTH:]

@@ -27,6 +27,10 @@ class Clock(Protocol):
         """Call `callback(*args)` after what is ready already."""
 
 
+def _nowhere(event: Event) -> None:
+    """Nobody listens yet."""
+
+
 class MailboxPort:
     """The port of one agent or coordinator: mailbox, timer, training and sending.
 
@@ -46,6 +50,7 @@ class MailboxPort:
         "_queue",
         "_take",
         "_waiter",
+        "_waits",
         "leaves",
         "send",
         "train",
@@ -62,7 +67,8 @@ class MailboxPort:
             Event
         ] = []  # hardly ever longer than one; an empty deque would take 760 bytes
         self._waiter: asyncio.Future[Event] | None = None
-        self._take: Callable[[Event], object] | None = None
+        self._take: Callable[[Event], object] = _nowhere
+        self._waits = False
         self._deadline: int | None = None
         self._armed: int | None = None
 
@@ -86,23 +92,26 @@ class MailboxPort:
             self._waiter = future
         return future
 
-    def next(self, take: Callable[[Event], object]) -> Event | None:
-        """Return the next event if it is here; otherwise the clock calls `take` with it.
+    def listen(self, take: Callable[[Event], object]) -> None:
+        """Let the clock call `take` with each event that `next` did not find.
 
         This is `receive` for a world without tasks, in the same order: a task would run when `take`
         is called.
         """
+        self._take = take
+
+    def next(self) -> Event | None:
+        """Return the next event if it is here; otherwise wait for it (`listen`)."""
         if self._queue:
             return self._queue.pop(0)
-        self._take = take
+        self._waits = True
         return None
 
     def put(self, event: Event) -> None:
         """Add an event to the mailbox."""
-        take = self._take
-        if take is not None:
-            self._take = None
-            self._clock.soon(take, event)
+        if self._waits:
+            self._waits = False
+            self._clock.soon(self._take, event)
             return
         waiter = self._waiter
         if waiter is None or waiter.done():  # done without an event: whoever waited was canceled
@@ -117,12 +126,11 @@ class MailboxPort:
         For a call of the clock that does nothing after this: as nothing is ready then, all happens
         in the same order as with `put`.
         """
-        take = self._take
-        if take is None:
-            self.put(event)
+        if self._waits:
+            self._waits = False
+            self._take(event)
         else:
-            self._take = None
-            take(event)
+            self.put(event)
 
     def save(self) -> State:
         """Return the events that wait, and the timer.
@@ -144,7 +152,8 @@ class MailboxPort:
     def close(self) -> None:
         """Drop all events and the timer: the agent is gone."""
         self._queue.clear()
-        self._waiter = self._take = self._deadline = None
+        self._waiter = self._deadline = None
+        self._waits = False
 
     def wait_until(self, time: int | None) -> None:
         """Put `Expired(time)` into the mailbox at `time`, unless this is called again before.

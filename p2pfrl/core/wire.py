@@ -31,6 +31,7 @@ from p2pfrl.core.errors import WireError
 from p2pfrl.core.header import (
     EPOCH,
     FIELDS,
+    LEAD,
     MAX_COUNT,
     MAX_WEIGHT,
     NAMES,
@@ -356,13 +357,16 @@ class Decoder:
 
         `crc` is the checksum of the payload, where it is known.
         """
-        header_length, payload_length = self.lengths(head[:12])
-        end = 12 + header_length
+        fields = self._known.read(head, len(payload))
+        if fields is not None:
+            return self._message(fields, payload, crc)
+        header_length, payload_length = self.lengths(head[:LEAD])
+        end = LEAD + header_length
         if len(head) + len(payload) != end + payload_length:
             raise WireError(
                 "bad_length", f"{len(head) + len(payload)} bytes do not match the announced lengths"
             )
-        return self.open(head, end, payload, crc)
+        return self._first(head, end, payload, crc)
 
     def open(self, head: bytes, end: int, payload: memoryview, known: int | None = None) -> Message:
         """Return the message whose bytes are `head` + `payload`.
@@ -376,16 +380,46 @@ class Decoder:
         Raises:
             WireError: as in `decode`.
         """
-        kind, sender, incarnation, sequence, round, weight, score, encoding, parts, crc, epoch = (
-            self._header(head[12:end])
-        )
+        fields = self._known.read(head, len(payload))
+        if fields is not None:
+            return self._message(fields, payload, known)
+        return self._first(head, end, payload, known)
+
+    def _first(self, head: bytes, end: int, payload: memoryview, known: int | None) -> Message:
+        """Return what `open` returns, for a head that has none of the known forms."""
+        fields = self._unpack(head[LEAD:end])
         if head[end:] != bin_prefix(len(payload)):
             raise WireError(
                 "malformed", "the payload is not one msgpack bin of the announced length"
             )
+        message = self._message(fields, payload, known)
+        is_raw = message.encoding == "raw" and message.kind in self._forms
+        self._known.learn(head, end, len(payload), fields, is_raw=is_raw)
+        return message
+
+    def _message(self, fields: Fields, payload: memoryview, known: int | None) -> Message:
+        """Return the message with these fields, after checking its payload."""
+        (
+            kind,
+            sender,
+            incarnation,
+            sequence,
+            round,
+            weight,
+            score,
+            encoding,
+            parts,
+            crc,
+            epoch,
+            is_raw,
+        ) = fields
         if known is None or known != crc:
             self._verify(payload, crc)
-        numbers = self._numbers(kind, encoding, parts, payload)
+        if is_raw:
+            numbers = np.frombuffer(payload.toreadonly(), self._dtype)
+            self._search(numbers)
+        else:
+            numbers = self._numbers(kind, encoding, parts, payload)
         return Message(
             kind,
             sender,
@@ -405,16 +439,8 @@ class Decoder:
         if crc32(payload) != crc:
             raise WireError("corrupt", "the checksum of the payload does not match")
 
-    def _header(self, raw: bytes) -> Fields:
-        """Return the fields but `run`, checked, in the order of `Message`."""
-        fields = self._known.read(raw)
-        if fields is None:
-            fields = self._unpack(raw)
-            self._known.learn(raw, fields)
-        return fields
-
     def _unpack(self, raw: bytes) -> Fields:
-        """Return what `_header` returns, for a header that has none of the known forms."""
+        """Return what a header says, after checking it; nothing is known of the payload."""
         try:
             header = msgpack.unpackb(
                 raw,
@@ -491,6 +517,7 @@ class Decoder:
             tuple(parts),
             crc,
             epoch,
+            False,
         )
 
     @staticmethod

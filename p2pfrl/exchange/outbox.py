@@ -16,7 +16,7 @@ from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import COORDINATOR, SKIP, Frame
 from p2pfrl.core.wire import Encoder
 from p2pfrl.exchange.attacks.attacker import Attacker
-from p2pfrl.exchange.compressors.base import ENCODED, Compressor, is_encoded
+from p2pfrl.exchange.compressors.base import ENCODED, Compressor, Raw, is_encoded
 from p2pfrl.exchange.compressors.base import State as CompressorState
 from p2pfrl.exchange.gates.base import Always, Gate
 from p2pfrl.exchange.gates.base import State as GateState
@@ -212,6 +212,13 @@ class Outbox(Stateful):
             data, encoding = self.attacker.encode(payload, turn, to)
             return self._encode(data, turn, encoding)
         return self._encode(made.data, turn, self._rules.compressor.encoding)
+
+    def itself(self, turn: Turn) -> Frame:
+        """Return the frame of the agent's own vector, where no rule would change it.
+
+        It is the one that `frame` makes then.
+        """
+        return self._encode(turn.own, turn, Raw.encoding)
 
     def stamp(self, epoch: int) -> None:
         """Send all frames from now on as those of a coordinator's term of office."""

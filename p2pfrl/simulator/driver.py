@@ -27,24 +27,25 @@ class Driver:
         port: whose events it takes.
     """
 
-    __slots__ = ("_actor", "_port", "done")
+    __slots__ = ("_answer", "_next", "done")
 
     def __init__(self, loop: VirtualTimeLoop, actor: Actor, port: MailboxPort) -> None:
         self.done: asyncio.Future[str] = loop.create_future()
-        self._actor = actor
-        self._port = port
+        self._answer = actor.answer
+        self._next = port.next
+        port.listen(self.take)
 
     def take(self, event: Event | None) -> None:
         """Let the actor answer an event and those that wait behind it; None for just those."""
-        done, answer, port = self.done, self._actor.answer, self._port
+        done = self.done
         if done.done():  # stopped before it could answer
             return
         try:
             while True:
-                if event is not None and (finish := answer(event)) is not None:
+                if event is not None and (finish := self._answer(event)) is not None:
                     done.set_result(finish.why)
                     return
-                if (event := port.next(self.take)) is None:
+                if (event := self._next()) is None:
                     return
         except FOREIGN as error:
             done.set_exception(error)

@@ -234,10 +234,11 @@ class VirtualTimeLoop(asyncio.AbstractEventLoop):
         """
         if not self._instants:
             raise DeadlockError(f"everyone waits and no timer is left: {self.explain()}")
-        self.now = heappop(self._instants)
-        self._left = self._later.pop(self.now)
-        self._left.reverse()
-        return self._left
+        self.now = now = heappop(self._instants)
+        self._left = left = self._later.pop(now)
+        if len(left) > 1:
+            left.reverse()
+        return left
 
     def _entries(self) -> Iterator[Entry]:
         """Yield the calls that are in the loop, in any order."""

@@ -43,6 +43,8 @@ _SEARCHED = 64
 
 Topologies cache the graphs of 64 rounds (topologies/base.py): a longer search would rebuild them.
 """
+_TRAIN, _NO_TIMER = Train(), WaitUntil(None)
+"""Actions without anything of an agent: all agents share them."""
 _NOBODY: dict[int, None] = {}
 """The neighbors that an agent waits for while it trains, which are none.
 
@@ -232,32 +234,36 @@ class Gossip(Stateful):
         return tuple(self._awaited) if self._waiting else ()
 
     def _started(self, event: Started, now: int) -> Sequence[Action]:
-        return self._begin(now)
+        return self._begin(now, [])
 
-    def _begin(self, now: int) -> list[Action]:
-        """Begin the next round that takes time.
+    def _begin(self, now: int, actions: list[Action]) -> list[Action]:
+        """Begin the next round that takes time; return `actions` with those that this needs.
 
         A round that is sat out without waiting for anybody ends at once. Thousands may follow each
         other, so this is a loop.
         """
-        actions: list[Action] = []
         while True:
-            actions += self._catch_up()
+            if self._newest:
+                actions += self._catch_up()
             if self._rounds is not None and self.round >= self._rounds:
-                return [*actions, Finish()]
+                actions.append(Finish())
+                return actions
             self._updates_left = self._every
             self._active = self._available(self.round, now)
             if self._active:
                 break
             if rest := self._rest(now):
-                return [*actions, rest]
+                actions.append(rest)
+                return actions
             actions.append(Send(self._neighborhood.successors(self.round), self.round, SKIP))
             if wait := self._wait_until(now):
-                return [*actions, wait]
+                actions.append(wait)
+                return actions
             actions += self._end_round()
         if self._combine_first:
             actions.append(Send(self._neighborhood.successors(self.round), self.round))
-        return [*actions, Train()]
+        actions.append(_TRAIN)
+        return actions
 
     def _rest(self, now: int) -> Action | None:
         """Return what an absent agent does instead of sitting out a round; None to sit it out.
@@ -278,7 +284,7 @@ class Gossip(Stateful):
 
     def _end_rest(self, now: int) -> list[Action]:
         self._is_resting, self._deadline = False, None
-        return [WaitUntil(None), *self._begin(now)]
+        return self._begin(now, [_NO_TIMER])
 
     def _catch_up(self) -> Sequence[Action]:
         """Move to the newest round heard from a successor; our update counts there.
@@ -287,8 +293,6 @@ class Gossip(Stateful):
         and one in an earlier round sees that we have passed it (`_has_passed`). Kept payloads of
         the rounds left out count as late.
         """
-        if not self._newest:
-            return ()
         to = self._neighborhood.successors(self.round)
         ahead = max((self._newest.get(j, 0) for j in to), default=0)
         if ahead <= self.round:
@@ -301,14 +305,13 @@ class Gossip(Stateful):
     def _trained(self, event: Trained, now: int) -> Sequence[Action]:
         self._updates_left -= 1
         if self._updates_left:
-            return (Train(),)
+            return (_TRAIN,)
         if self._combine_first:
             return self._wait(now)
-        return [
-            *self._catch_up(),
-            Send(self._neighborhood.successors(self.round), self.round),
-            *self._wait(now),
-        ]
+        actions = [*self._catch_up()] if self._newest else []
+        actions.append(Send(self._neighborhood.successors(self.round), self.round))
+        actions += self._wait(now)
+        return actions
 
     def _wait(self, now: int) -> list[Action]:
         """Wait for the neighbors of this round, or mix if there is nobody to wait for."""
@@ -336,25 +339,23 @@ class Gossip(Stateful):
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         sender, round = message.sender, message.round
-        if self._is_impossible(round):
-            self.messages_late += not event.again
-            return ()
+        if round > self.round:
+            if self._is_impossible(round):
+                self.messages_late += not event.again
+                return ()
+            if round > self._newest.get(sender, 0):
+                self._newest[sender] = round
         if self._absent:
             self._absent.pop(sender, None)
-        if round > self.round and round > self._newest.get(sender, 0):
-            self._newest[sender] = round
         if round < self.round:
             self._came_late(message, event.again)
             return ()
         if self._misses:
             self._misses.pop(sender, None)
-        has_passed = (
-            round > self.round + 1  # read first, as it is false of nearly every message
-            and self._waiting
-            and sender in self._awaited
-            and self._has_passed(sender, round)
-        )
         content = None if message.kind == SKIP else message
+        if round <= self.round + 1 and not self._is_resting:  # as nearly every message
+            return self._keep(sender, round, content, now)
+        has_passed = self._waiting and sender in self._awaited and self._has_passed(sender, round)
         was_resting = self._is_resting  # read first, because `_keep` may mix and begin a rest
         actions = self._keep(sender, round, content, now)
         if was_resting:
@@ -495,7 +496,7 @@ class Gossip(Stateful):
         return [Send((peer,), r, kind) for r in hears if (kind := kinds[r]) is not None]
 
     def _mix(self, now: int) -> list[Action]:
-        return [*self._end_round(), *self._begin(now)]
+        return self._begin(now, self._end_round())
 
     def _end_round(self) -> list[Action]:
         """Mix what has arrived for this round, and move to the next one."""
@@ -515,13 +516,15 @@ class Gossip(Stateful):
                 if (missed := self._misses.get(m.sender)) is not None:
                     # What is older, or comes again, has been overtaken.
                     missed.usable_from = max(missed.usable_from, m.round + 1)
-        staleness = [self.round - m.round for m in received]
+        staleness = [0] * len(received)
+        if self._misses:  # else all of them are of this round
+            staleness = [self.round - m.round for m in received]
         full = [1.0] * len(received)  # synchronous rounds do not discount by age
         mix = Mix(self.round, received, staleness, full, active=self._active)
         actions: list[Action] = [mix]
         if self._deadline is not None:
             self._deadline = None
-            actions.append(WaitUntil(None))
+            actions.append(_NO_TIMER)
         self.round += 1
         if self._newest:
             later = {j: round for j, round in self._newest.items() if round > self.round}
