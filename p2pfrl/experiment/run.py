@@ -30,6 +30,7 @@ from p2pfrl.core.errors import (
     ScenarioError,
     ScenarioWarning,
 )
+from p2pfrl.core.garbage import SELDOM
 from p2pfrl.core.heap import keep_freed
 from p2pfrl.core.interrupts import postponed, raised
 from p2pfrl.core.state import State
@@ -542,7 +543,7 @@ def fewer_collections() -> Iterator[None]:
     """
     thresholds = gc.get_threshold()
     gc.collect()
-    gc.set_threshold(50_000, 50, 100)
+    gc.set_threshold(*SELDOM)
     try:
         yield
     finally:

@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.children import follow, one_thread_each, preloaded, withheld
+from p2pfrl.core.garbage import SELDOM
 from p2pfrl.core.interrupts import INTERRUPTED
 from p2pfrl.core.parameters import ALIGNMENT, Vector, aligned_zeros
 from p2pfrl.learning.executors import LostChunkError
@@ -508,7 +509,7 @@ def _work(pipe: Connection, arena: Arena, shapes: Shapes, environment: Mapping[s
     """Compute chunks until the parent wants no more; the main function of a process."""
     try:
         follow(environment)
-        gc.set_threshold(50_000, 50, 100)
+        gc.set_threshold(*SELDOM)
         try:
             stack: Stack = pipe.recv()()
         except FOREIGN as error:

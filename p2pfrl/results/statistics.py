@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from p2pfrl.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from scipy import special, stats
+else:
+    special, stats = LazyModule("scipy.special"), LazyModule("scipy.stats")
 
 CONFIDENCE = 0.95
 MIN_SEEDS = 5
@@ -138,13 +146,12 @@ def signed_rank(first: Sequence[float], second: Sequence[float]) -> float | None
     >>> signed_rank([1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 4.0, 6.0, 8.0, 10.0])
     0.0625
     """
-    from scipy.stats import rankdata
-
     difference = _difference(first, second)
     if len(difference) < MIN_SEEDS:
         return None
     difference = difference[difference != 0]
-    ranks = (2 * rankdata(np.abs(difference))).astype(np.int64)  # doubled: ranks of ties are halves
+    # Doubled: the ranks of ties are halves.
+    ranks = (2 * stats.rankdata(np.abs(difference))).astype(np.int64)
     positive, total = int(ranks[difference > 0].sum()), int(ranks.sum())
     # Share of the signs for which the positive ranks sum to 0, 1, ..., total.
     shares = np.zeros(total + 1)
@@ -176,8 +183,6 @@ def _interval(
     values: NDArray[np.float64], cut: int, confidence: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return center, low and high of the mean over rows without `cut` rows at either end."""
-    from scipy.special import stdtrit
-
     count = len(values)
     largest = float(np.abs(values).max(initial=0.0))
     scale = largest if _LARGE < largest < np.inf else 1.0
@@ -189,7 +194,7 @@ def _interval(
     kept = count - 2 * cut
     winsorized = ordered.clip(ordered[cut], ordered[count - cut - 1]) if cut else ordered
     squares = ((winsorized - winsorized.mean(axis=0)) ** 2).sum(axis=0)
-    quantile = float(stdtrit(kept - 1, (1 + confidence) / 2))
+    quantile = float(special.stdtrit(kept - 1, (1 + confidence) / 2))
     half = quantile * np.sqrt(squares / (kept * (kept - 1)))
     with np.errstate(over="ignore"):
         return center * scale, (center - half) * scale, (center + half) * scale

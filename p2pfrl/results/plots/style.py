@@ -255,7 +255,7 @@ def render(figure: Figure, kind: str) -> bytes:
     if (layout := figure.get_layout_engine()) is not None:
         # Once: to save a figure with a layout draws it twice, and in every format again.
         layout.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
     out = io.BytesIO()
     figure.savefig(out, format=kind, metadata=FORMATS[kind])
     return out.getvalue()
