@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 
+from p2pfrl.results.plots.bars import Bars
+
 COLUMNS = ("panel", "kind", "series", "x", "y", "x_end", "y_end", "value", "x_label", "y_label")
 """Columns of the file.
 
@@ -23,6 +25,7 @@ COLUMNS = ("panel", "kind", "series", "x", "y", "x_end", "y_end", "value", "x_la
 to (x, y_end); `bar`, from (x, y) to (x_end, y_end); or `cell`, of a map, with its `value`. Where an
 axis has names in place of numbers, `x_label` and `y_label` are those at x and y.
 """
+_CORNERS = ("x", "y", "x_end", "y_end")
 
 
 def encode_data(figure: Figure, name: str) -> bytes:
@@ -89,6 +92,9 @@ def _rows(axes: Axes) -> Iterator[dict[str, Any]]:
             for place, (x, y) in enumerate(np.asarray(collection.get_offsets()).tolist()):
                 value = known[place] if place < len(known) else None
                 yield {"kind": "point", "series": series, "x": x, "y": y, "value": value}
+        elif isinstance(collection, Bars):
+            for corners in collection.corners().tolist():
+                yield {"kind": "bar", "series": series} | dict(zip(_CORNERS, corners, strict=True))
         elif isinstance(collection, PolyCollection):
             for path in collection.get_paths():
                 yield from _band(np.asarray(path.vertices, dtype=np.float64), series)

@@ -14,6 +14,7 @@ from p2pfrl.core.types import name_of
 from p2pfrl.results.faults import Happened, faults
 from p2pfrl.results.groups import Group
 from p2pfrl.results.numbers import dig, duration, scale
+from p2pfrl.results.plots.bars import Bars
 from p2pfrl.results.plots.style import ACTIONS, FAULT, GRAY, INK, Drawing, legend, panels
 from p2pfrl.results.record import Interval
 
@@ -38,21 +39,20 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
     marked = [fault for fault in happened if fault.seconds <= end]
     for kind, color in ACTIONS.items():
         height, offset = (0.3, 0.2) if kind == "send" else (0.8, 0.0)
+        least = _MARKED * end if kind == "send" else 0.0
         shown = [i for i in record.timeline if i.kind == kind and i.agent in rows and i.start < end]
-        width = [
-            max(min(i.end, end) - i.start, _MARKED * end if kind == "send" else 0.0) / unit.divisor
-            for i in shown
-        ]
-        axes.barh(
-            [rows[i.agent] + offset for i in shown],
-            width,
+        bars = Bars(
+            [i.start / unit.divisor for i in shown],
+            [rows[i.agent] + offset - height / 2 for i in shown],
+            [max(min(i.end, end) - i.start, least) / unit.divisor for i in shown],
             height,
-            left=[i.start / unit.divisor for i in shown],
-            color=color,
-            linewidth=0.5 if kind == "train" else 0,
-            edgecolor="white",
+            facecolors=color,
+            linewidths=0.5 if kind == "train" else 0,
+            edgecolors="white",
+            label=kind,
             zorder=3 if kind == "send" else 2,
         )
+        axes.add_collection(bars, autolim=False)
     axes.set_ylim(len(agents) - 0.4, -0.6)
     axes.set_xlim(0, end / unit.divisor)
     step = max(1, len(agents) // 20)
