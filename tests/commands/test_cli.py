@@ -381,6 +381,15 @@ def test_quick_commands_import_nothing_heavy():
     assert (done.returncode, said) == (0, [])
 
 
+def test_a_command_looks_for_garbage_seldom_and_not_at_its_end():
+    program = (
+        "import gc, sys; from p2pfrl.__main__ import main\n"
+        "sys.argv = ['p2pfrl', 'list']; code = main()\n"
+        "sys.exit(code or gc.get_threshold()[0] < 10_000 or len(gc.get_objects()) > 1_000)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
 def test_processes_do_not_pretend_to_have_the_faults_of_a_simulation(tmp_path, capsys):
     words = ["peer", "faults_ring", "--lead", "--agents", "0", "--out", str(tmp_path)]
     assert main(words) == 2

@@ -22,6 +22,7 @@ from p2pfrl.results.plots import FIGURES, Look, draw, register
 from p2pfrl.results.plots import Figure as Kind
 from p2pfrl.results.plots.agreeing import film_of_consensus
 from p2pfrl.results.plots.style import Drawing, panels, style
+from p2pfrl.results.plots.timeline import window
 from p2pfrl.results.record import save
 
 
@@ -43,7 +44,7 @@ def test_lines_bands_marks_bars_and_maps_are_in_the_data() -> None:
     assert [float(row["y_end"]) for row in bands] == pytest.approx(curve.high.tolist(), rel=1e-7)
     assert {row["panel"] for row in rows} == {"bytes sent, all agents (kB)"}
     one = runs[0]
-    look = Look(formats=(), only=("agents", "graph", "staleness"), has_data=True)
+    look = Look(formats=(), only=("agents", "graph", "staleness", "timeline"), has_data=True)
     found = {p.name: rows_of(p.files["csv"]) for p in draw(group([one]), look)}
     cells = [row for row in found["agents"] if row["panel"] == "return" and row["value"]]
     assert len(cells) == np.isfinite(one.agents["return"]).sum()
@@ -53,6 +54,11 @@ def test_lines_bands_marks_bars_and_maps_are_in_the_data() -> None:
         f"{value:.9g}" for value in one.agents["return"][-4:]
     ]
     assert float(found["staleness"][0]["y_end"]) == pytest.approx(100 * 700 / 1181)
+    end = window(one.timeline)
+    trained = {(i.agent, i.start) for i in one.timeline if i.kind == "train" and i.start < end}
+    bars = [row for row in found["timeline"] if row["series"] == "train"]
+    assert {round(float(row["y_end"]) - 0.4) for row in bars} == {agent for agent, _ in trained}
+    assert len(bars) == len(trained)
 
 
 def test_the_data_of_a_map_of_settings_has_their_values() -> None:

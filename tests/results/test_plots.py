@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from factory import record, ring, scatter
 from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from p2pfrl.core.graph import Graph
@@ -508,6 +509,16 @@ def test_a_small_world_is_drawn_as_a_circle() -> None:
     np.testing.assert_allclose(radii, 1.0)
 
 
+def test_a_figure_is_drawn_once_per_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    draws = Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda *given: drawn.append(1) or draws(*given))
+    for kinds in (("svg",), ("svg", "png")):
+        drawn.clear()
+        pictures = draw(group([record(2, rounds=2)]), Look(kinds, only=("return", "graph")))
+        assert len(drawn) == len(kinds) * len(pictures)
+
+
 @pytest.mark.slow
 def test_the_same_record_gives_the_same_pictures() -> None:
     first, second = (
@@ -518,9 +529,9 @@ def test_the_same_record_gives_the_same_pictures() -> None:
 
 
 @pytest.mark.slow
-def test_plotting_imports_neither_torch_nor_pyplot(tmp_path: Path) -> None:
+def test_plotting_one_run_imports_neither_torch_nor_pyplot_nor_scipy(tmp_path: Path) -> None:
     save(record(1, rounds=2), tmp_path / "run")
-    heavy = {"torch", "matplotlib.pyplot", "pandas", "gymnasium"}
+    heavy = {"torch", "matplotlib.pyplot", "pandas", "gymnasium", "scipy"}
     code = (
         "import sys; from p2pfrl.results.report import report\n"
         f"report([{str(tmp_path / 'run')!r}])\n"
