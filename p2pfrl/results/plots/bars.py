@@ -16,16 +16,17 @@ class Bars(PolyCollection):
         left, bottom: corners, `(bars,)` or one for all.
         width, height: sizes, likewise.
         **look: as of `PolyCollection`.
+
+    Attributes:
+        corners: left, bottom, right and top of every bar, `(bars, 4)`.
     """
+
+    corners: NDArray[np.float64]
 
     def __init__(
         self, left: ArrayLike, bottom: ArrayLike, width: ArrayLike, height: ArrayLike, **look: Any
     ) -> None:
         x, y, w, h = np.broadcast_arrays(left, bottom, width, height)
-        corners = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
-        super().__init__(np.array(corners, dtype=np.float64).transpose(2, 0, 1), **look)
-
-    def corners(self) -> NDArray[np.float64]:
-        """Return left, bottom, right and top of every bar, `(bars, 4)`."""
-        found = [(*path.vertices[0], *path.vertices[2]) for path in self.get_paths()]
-        return np.array(found, dtype=np.float64).reshape(-1, 4)
+        self.corners = np.stack((x, y, x + w, y + h), axis=-1, dtype=np.float64)
+        around = self.corners[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+        super().__init__([*around], **look)

@@ -93,7 +93,7 @@ def _rows(axes: Axes) -> Iterator[dict[str, Any]]:
                 value = known[place] if place < len(known) else None
                 yield {"kind": "point", "series": series, "x": x, "y": y, "value": value}
         elif isinstance(collection, Bars):
-            for corners in collection.corners().tolist():
+            for corners in collection.corners.tolist():
                 yield {"kind": "bar", "series": series} | dict(zip(_CORNERS, corners, strict=True))
         elif isinstance(collection, PolyCollection):
             for path in collection.get_paths():
