@@ -37,13 +37,14 @@ class AgentTable:
         """Append rows of agents, given as columns of equal length; columns may be missing."""
         count = len(columns[AGENTS[0]])
         for name, values in columns.items():
-            if name not in self._columns:
-                self._columns[name] = _column(name, self._rows)
-            self._columns[name].extend(values)
+            column = self._columns.get(name)
+            if column is None:
+                column = self._columns[name] = _column(name, self._rows)
+            column.extend(array(column.typecode, values))  # twice as fast as number by number
         self._rows += count
-        for values in self._columns.values():
-            if len(values) < self._rows:
-                values.extend([np.nan] * count)
+        for column in self._columns.values():
+            if len(column) < self._rows:
+                column.extend(array(column.typecode, [np.nan]) * count)
 
     def drop(self, round: int) -> None:
         """Remove the last rows, those of a round."""

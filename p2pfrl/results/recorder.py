@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import isfinite
 from typing import Protocol
 
@@ -233,9 +234,13 @@ class Recorder:
 
         Mixing moved its shared vector from `before` to `after`.
         """
-        self._progress[agent].lags += staleness.values()
-        for tau in staleness.values():
-            self._count(tau, 1)
+        lags, counts = staleness.values(), self.staleness
+        self._progress[agent].lags += lags
+        for tau in lags:
+            if tau < len(counts):
+                counts[tau] += 1
+            else:
+                self._count(tau, 1)
         # An asynchronous run has no common rounds, so all moves between two rows count together.
         self._moved(agent, round if self._tick is None else 0, before, after)
         self._end_round(agent, round, after)
@@ -486,7 +491,8 @@ class Recorder:
             self._rounds.add(round, agent, entry)
         if self._tick is None:
             self._rounds.complete(agent, round + 1)
-            self._advance()
+            if not self._rounds.behind:
+                self._advance()
         elif self.updates == most:
             self._ticks.stop()
 
@@ -600,6 +606,7 @@ class Recorder:
             return
         entries = [entry for _, entry in there]
         ids = [agent for agent, _ in there]
+        of_all = _measures(entries)
         columns: dict[str, Sequence[float]] = {
             "round": [round] * len(there),
             "agent": ids,
@@ -610,7 +617,7 @@ class Recorder:
             "disagreement": [apart[agent] for agent in ids],
             "bytes_sent": [entry.bytes_sent for entry in entries],
             "staleness": [entry.staleness for entry in entries],
-            **_measures(entries[:1], entries),
+            **{name: of_all[name] for name in _measures(entries[:1])},
         }
         if self._tick is not None:
             columns[UPDATES] = self._ended[ids].tolist()
@@ -625,7 +632,7 @@ class Recorder:
             columns |= dict(zip(SUSPICION, zip(*medians, strict=True), strict=True))
         if self.byzantine:
             columns[BYZANTINE] = [int(agent not in self._is_honest) for agent in ids]
-        self.agent_rows.add(columns | _measures(entries, entries))
+        self.agent_rows.add(columns | of_all)
 
     def _of(self, agents: Sequence[int]) -> Sequence[Vector]:
         """Return the current parameters of some agents."""
@@ -737,12 +744,12 @@ def _vectors(rows: Vector) -> list[Vector]:
     return [rows[0].copy()] * len(rows) if is_equal else [row.copy() for row in rows]
 
 
-def _measures(named: Sequence[Entry], entries: Sequence[Entry]) -> dict[str, Sequence[float]]:
-    """Return the environments' own measures that `named` have, of all entries.
+def _measures(entries: Sequence[Entry]) -> dict[str, Sequence[float]]:
+    """Return the environments' own measures, of all entries.
 
     A measure with the name of one of our columns has the prefix "measure.".
     """
-    names = dict.fromkeys(name for entry in named for name in entry.measures)
+    names = dict.fromkeys(chain.from_iterable(entry.measures for entry in entries))
     return {
         apart(name, _is_ours): [entry.measures.get(name, np.nan) for entry in entries]
         for name in names

@@ -43,6 +43,7 @@ class Progress:
 
     Attributes:
         returns: returns of its last finished episodes.
+        mean: of these returns; nan if there are none.
         finished: number of finished episodes.
         update: its last local update.
         steps: environment steps.
@@ -51,6 +52,7 @@ class Progress:
     """
 
     returns: deque[float] = field(default_factory=lambda: deque(maxlen=EPISODES))
+    mean: float = np.nan
     finished: int = 0
     update: Update | None = None
     steps: int = 0
@@ -59,19 +61,21 @@ class Progress:
 
     def trained(self, update: Update) -> None:
         """Add a local update."""
-        self.returns.extend(update.returns)
-        self.finished += len(update.returns)
         self.update = update
         self.steps += update.env_steps
+        if update.returns:
+            self.finished += len(update.returns)
+            self.returns.extend(update.returns)
+            self.mean = sum(self.returns) / len(self.returns)
 
     def entry(self, parameters: Vector, time: int, bytes_sent: int, epsilon: float = 0.0) -> Entry:
         """Return the numbers of a round that ends now, and clear the staleness."""
-        update, lags, returns = self.update, self.lags, self.returns
+        update, lags = self.update, self.lags
         # By position, which is twice as fast: there is one for each round of each agent.
         entry = Entry(
             parameters,
             time,
-            sum(returns) / len(returns) if returns else np.nan,
+            self.mean,
             self.finished,
             update.loss if update else np.nan,
             bytes_sent,
@@ -97,9 +101,10 @@ class Progress:
     @classmethod
     def of(cls, state: State) -> Progress:
         """Return the progress with a state that `save` returned."""
-        latest = state["latest"]
+        latest, returns = state["latest"], state["returns"]
         return cls(
-            deque(state["returns"], maxlen=EPISODES),
+            deque(returns, maxlen=EPISODES),
+            sum(returns) / len(returns) if returns else np.nan,
             state["finished"],
             state["update"],
             state["steps"],
@@ -116,6 +121,7 @@ class Rounds:
     Attributes:
         row: the first round that is not complete.
         alive: whether each agent is alive.
+        behind: agents that are alive and have not ended this round.
 
     Args:
         agents: number of agents n.
@@ -125,29 +131,33 @@ class Rounds:
         self.row = 0
         self.alive = [True] * agents
         self._completed = [0] * agents
-        self._behind = agents
+        self.behind = agents
         self._entries: dict[int, dict[int, Entry]] = {}
 
     def live(self, agent: int, alive: bool) -> None:
         """Record that an agent joined, or that it left."""
         self.alive[agent] = alive
         if self._completed[agent] <= self.row:
-            self._behind += 1 if alive else -1
+            self.behind += 1 if alive else -1
 
     def add(self, round: int, agent: int, entry: Entry) -> None:
         """Add the entry of an agent that ended a round before the round is complete."""
-        self._entries.setdefault(round, {})[agent] = entry
+        entries = self._entries.get(round)
+        if entries is None:
+            entries = self._entries[round] = {}
+        entries[agent] = entry
 
     def complete(self, agent: int, completed: int) -> None:
         """Record that an agent has ended or skips its first `completed` rounds."""
-        if completed > self._completed[agent]:
-            if self.alive[agent] and self._completed[agent] <= self.row < completed:
-                self._behind -= 1
+        before = self._completed[agent]
+        if completed > before:
+            if before <= self.row < completed and self.alive[agent]:
+                self.behind -= 1
             self._completed[agent] = completed
 
     def is_complete(self) -> bool:
         """Whether every agent is past this round, and at least one has ended it or a later one."""
-        return not self._behind and any(self.alive) and any(r >= self.row for r in self._entries)
+        return not self.behind and any(self.alive) and any(r >= self.row for r in self._entries)
 
     def take(self) -> Mapping[int, Entry]:
         """Return the entries of the round that is complete and advance to the next round."""
@@ -158,7 +168,7 @@ class Rounds:
     def skip_to(self, row: int) -> None:
         """Advance to a round that is not before this one."""
         self.row = max(self.row, row)
-        self._behind = sum(
+        self.behind = sum(
             alive and done <= self.row
             for alive, done in zip(self.alive, self._completed, strict=True)
         )
@@ -173,13 +183,13 @@ class Rounds:
             "row": self.row,
             "alive": list(self.alive),
             "completed": list(self._completed),
-            "behind": self._behind,
+            "behind": self.behind,
             "entries": entries,
         }
 
     def restore(self, state: State) -> None:
         """Restore a state that `save` returned."""
-        self.row, self._behind = state["row"], state["behind"]
+        self.row, self.behind = state["row"], state["behind"]
         self.alive, self._completed = list(state["alive"]), list(state["completed"])
         self._entries = {
             round: {agent: Entry(*values) for agent, values in found.items()}

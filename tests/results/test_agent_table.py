@@ -6,7 +6,7 @@ import pytest
 from p2pfrl.core.parameters import Layout, Tensor
 from p2pfrl.core.rng import generator
 from p2pfrl.learning.native.choice import missing
-from p2pfrl.learning.native.measures import NativeSums
+from p2pfrl.learning.native.measures import NativeSums, _places
 from p2pfrl.results.agent_table import AgentTable
 from p2pfrl.results.distances import Distances, Drift
 from p2pfrl.results.record import AGENTS
@@ -71,9 +71,24 @@ def test_distances_by_the_native_engine_have_the_same_bits(
     vectors, apart = [row[: layout.size] for row in numbers], [row[1::2] for row in numbers]
     vectors[0] = vectors[0].copy()
     vectors[0].setflags(write=False)
+    if agents > 2:
+        vectors[1] = vectors[1].astype(">f4")
     own, engine = (Distances(layout, parts, ("actor", "critic"), e) for e in (None, NativeSums()))
     assert engine.of(vectors) == own.of(vectors)
     assert engine.to_mean(vectors, apart) == own.to_mean(vectors, apart)
+
+
+@needs_engine
+def test_the_native_engine_finds_where_vectors_lie() -> None:
+    one = np.arange(12, dtype=np.float32)
+    told = np.frombuffer(one.tobytes(), one.dtype.newbyteorder("<"))  # of a message
+    plain = (one, told, one[3:9].repeat(2), np.ones((2, 12), np.float32)[1])
+    found = _places(plain, 12)
+    assert found is not None
+    assert found.tolist() == [vector.ctypes.data for vector in plain]
+    others = (one[:11], one.astype(np.float64), one.astype(">f4"), np.ones(24, np.float32)[::2])
+    for other in (*others, one.reshape(1, 12), one.view(np.int32), one.reshape(12, 1)):
+        assert _places((one, other), 12) is None
 
 
 @needs_engine

@@ -755,6 +755,18 @@ int64_t engine_kept(const net_t *net, int B) {
     return place_kept((arena_t){0}, net, B, &s);
 }
 
+/* Outputs (outputs, B) of all chains for x (inputs, B). */
+static void outputs_for(const net_t *net, const float *x, int B, scratch_t *s, float *out) {
+    const long ldx = UP(net->inputs);
+    transpose(net->inputs, B, x, B, s->x, ldx);
+    for (int c = 0; c < net->chains; c++) {
+        const int n = outputs_of(net, c), last = net->chain[c].layers - 1;
+        run_chain(net, &s->weights, c, s->x, ldx, B, s->hidden[c]);
+        transpose(B, n, s->hidden[c][last], UP(n), out, B);
+        out += (long)n * B;
+    }
+}
+
 int engine_forward(const net_t *net, int b, const float *rows, const float *x, int B, float *out,
                    float *kept) {
     const long size = engine_kept(net, B), total = (long)all_outputs(net) * B;
@@ -765,16 +777,9 @@ int engine_forward(const net_t *net, int b, const float *rows, const float *x, i
     if (!memory) return 1;
     place_weights(&arena, net, &s.weights, 0);
     for (long a = 0; a < b; a++) {
-        float *to = out + a * total;
         place_kept((arena_t){(char *)(kept + a * size)}, net, B, &s);
-        transpose(net->inputs, B, x + a * net->inputs * B, B, s.x, UP(net->inputs));
         prepare(net, rows + a * net->stride, &s.weights);
-        for (int c = 0; c < net->chains; c++) {
-            const int n = outputs_of(net, c);
-            run_chain(net, &s.weights, c, s.x, UP(net->inputs), B, s.hidden[c]);
-            transpose(B, n, s.hidden[c][net->chain[c].layers - 1], UP(n), to, B);
-            to += (long)n * B;
-        }
+        outputs_for(net, x + a * net->inputs * B, B, &s, out + a * total);
     }
     free(memory);
     return 0;
@@ -1349,17 +1354,44 @@ void engine_function(int kind, int n, const float *x, float *y) {
    Vectors are parameters without gaps, d numbers each, one behind the other; each may lie anywhere.
    `results/distances.py` has the first two in numpy, with the same bits. */
 
+/* What numpy's arrays and types of numbers have behind the head of an object. Extensions that were compiled
+   for one version read them in others. numpy/ndarraytypes.h: PyArrayObject_fields, PyArray_Descr. */
+typedef struct {
+    const float *data;
+    int32_t axes;
+    const intptr_t *shape, *strides;
+    const char *base, *type;
+    int32_t flags; /* the first: numbers lie one behind the other */
+} array_t;
+typedef struct {
+    const void *class;
+    char kind, letter, order, unused; /* order of bytes: '>' is another one than ours */
+    int32_t number;
+} type_t;
+
+/* Writes where the numbers of n arrays lie. Returns whether each of them has d numbers of the type of this
+   number, one behind the other. An object begins with `head` bytes. */
+int engine_places(int n, const char *const *objects, int head, int number, int d, const float **places) {
+    for (int i = 0; i < n; i++) {
+        const array_t *array = (const array_t *)(objects[i] + head);
+        const type_t *type = (const type_t *)(array->type + head);
+        if (type->number != number || type->order == '>') return 0;
+        if (array->axes != 1 || *array->shape != d || !(array->flags & 1)) return 0;
+        places[i] = array->data;
+    }
+    return 1;
+}
+
 #define PIECE 512
 
-/* Adds moves, `after` - `before`, one after the other to a sum whose rounding errors are kept. Knuth, The
-   art of computer programming 2, section 4.2.2, theorem B. */
-void engine_add_moves(int k, int d, const float *const *before, const float *const *after, double *sum,
-                      double *error) {
+/* Adds k moves one after the other to a sum whose rounding errors are kept. `moves` has the vectors before
+   and after each. Knuth, The art of computer programming 2, section 4.2.2, theorem B. */
+void engine_add_moves(int k, int d, const float *const *moves, double *sum, double *error) {
     for (int first = 0; first < d; first += PIECE) {
         const int count = d - first < PIECE ? d - first : PIECE;
         double *restrict total = sum + first, *restrict rest = error + first;
         for (int move = 0; move < k; move++) {
-            const float *restrict from = before[move] + first, *restrict to = after[move] + first;
+            const float *restrict from = moves[2 * move] + first, *restrict to = moves[2 * move + 1] + first;
             for (int i = 0; i < count; i++) {
                 double x = (double)to[i] - (double)from[i], old = total[i], high = old + x;
                 double part = high - old;
@@ -1370,16 +1402,16 @@ void engine_add_moves(int k, int d, const float *const *before, const float *con
     }
 }
 
-/* The sum of n numbers as numpy adds a row: halves of at most 128, in 8 lanes each. */
+/* numpy adds a row in halves of at most 128 numbers, and each of these in 8 lanes. */
+#define HALF(n) ((n) / 2 - (n) / 2 % 8)
+#define LEAF 128
+
+/* The sum of n numbers, at most LEAF of them. */
 static double sum_of(const double *a, long n) {
     if (n < 8) {
         double sum = -0.0;
         for (long i = 0; i < n; i++) sum += a[i];
         return sum;
-    }
-    if (n > 128) {
-        const long half = n / 2 - n / 2 % 8;
-        return sum_of(a, half) + sum_of(a + half, n - half);
     }
     double r[8];
     long i = 8;
@@ -1391,42 +1423,93 @@ static double sum_of(const double *a, long n) {
     return sum;
 }
 
+/* Squared distances of `others` vectors, `rows`, to the mean of b vectors, which is known up to a number. */
+typedef struct {
+    int b, others, d, known;
+    const float *const *vectors, *const *rows;
+    double *mean;
+} apart_t;
+
+/* Computes the mean up to a number, some numbers of all vectors at a time: they stay in the cache for
+   whoever asked. */
+static void know_mean(apart_t *s, int end) {
+    for (; s->known < end; s->known += PIECE) {
+        const int first = s->known, count = s->d - first < PIECE ? s->d - first : PIECE;
+        double *restrict mean = s->mean + first;
+        int a = 0;
+        for (; a + 4 <= s->b; a += 4) { /* the mean so far comes first */
+            const float *x = s->vectors[a] + first, *y = s->vectors[a + 1] + first;
+            const float *z = s->vectors[a + 2] + first, *u = s->vectors[a + 3] + first;
+            for (int i = 0; i < count; i++) mean[i] = (((mean[i] + x[i]) + y[i]) + z[i]) + u[i];
+        }
+        for (; a < s->b; a++)
+            for (int i = 0; i < count; i++) mean[i] += s->vectors[a][first + i];
+        for (int i = 0; i < count; i++) mean[i] /= s->b;
+    }
+}
+
+/* The sum of squared differences of n numbers, 8 to LEAF, as `sum_of` adds them. */
+static double squares_of(const float *x, const double *mean, long n) {
+    double r[8] = {0};
+    long i = 0;
+    for (; i < n - n % 8; i += 8) {
+        double apart[8];
+        for (int j = 0; j < 8; j++) apart[j] = x[i + j] - mean[i + j];
+        for (int j = 0; j < 8; j++) r[j] += apart[j] * apart[j];
+    }
+    double sum = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+    for (; i < n; i++) sum += (x[i] - mean[i]) * (x[i] - mean[i]);
+    return sum;
+}
+
+/* The sums of squares at n places of all rows, from the place `first` on. `pieces` of the rows are filled
+   from vectors: (place, first number, how many) of each. `room` has others numbers for each halving. */
+static void squares_at(apart_t *s, const int32_t (*piece)[3], int pieces, long first, long n, double *sums,
+                       double *room) {
+    if (n > LEAF) {
+        squares_at(s, piece, pieces, first, HALF(n), sums, room);
+        squares_at(s, piece, pieces, first + HALF(n), n - HALF(n), room, room + s->others);
+        for (int other = 0; other < s->others; other++) sums[other] += room[other];
+        return;
+    }
+    while (pieces && (*piece)[0] + (*piece)[2] <= first) piece++, pieces--;
+    while (pieces && piece[pieces - 1][0] >= first + n) pieces--;
+    if (pieces) know_mean(s, piece[pieces - 1][1] + piece[pieces - 1][2]);
+    if (pieces == 1 && (*piece)[0] <= first && first + n <= (*piece)[0] + (*piece)[2] && n >= 8) {
+        const long at = (*piece)[1] + first - (*piece)[0];
+        for (int other = 0; other < s->others; other++)
+            sums[other] = squares_of(s->rows[other] + at, s->mean + at, n);
+        return;
+    }
+    double row[LEAF] = {0};
+    for (int other = 0; other < s->others; other++) {
+        for (int p = 0; p < pieces; p++) {
+            const long place = piece[p][0], at = piece[p][1] - place, end = place + piece[p][2];
+            for (long i = place < first ? first : place; i < first + n && i < end; i++) {
+                const double apart = s->rows[other][at + i] - s->mean[at + i];
+                row[i - first] = apart * apart;
+            }
+        }
+        sums[other] = sum_of(row, n);
+    }
+}
+
 /* Squared distances (sums, others) of `others` vectors to the mean of b. Each of the sums goes over
    `widths` places, which `counts` pieces fill from vectors: (place, first number, how many) of each piece
    in `pieces`. The other places are 0. */
 int engine_squares(int b, const float *const *vectors, int others, const float *const *rows, int d,
-                   int sums, const int32_t *widths, const int32_t *counts, const int32_t *pieces,
+                   int sums, const int32_t *widths, const int32_t *counts, const int32_t (*pieces)[3],
                    double *squares) {
-    long most = 0;
+    long halvings = 1;
     for (int s = 0; s < sums; s++)
-        if (widths[s] > most) most = widths[s];
-    char *memory = reserve(8L * (d + most));
+        for (long n = widths[s], depth = 1; n > LEAF; n -= HALF(n), depth++)
+            if (halvings < depth) halvings = depth;
+    double *memory = (double *)reserve(8L * (d + halvings * others));
     if (!memory) return 1;
-    double *restrict mean = (double *)memory, *restrict row = mean + d;
-    int a = 0;
-    for (; a + 4 <= b; a += 4) { /* the mean so far comes first */
-        const float *x = vectors[a], *y = vectors[a + 1], *z = vectors[a + 2], *u = vectors[a + 3];
-        for (int i = 0; i < d; i++) mean[i] = (((mean[i] + x[i]) + y[i]) + z[i]) + u[i];
-    }
-    for (; a < b; a++)
-        for (int i = 0; i < d; i++) mean[i] += vectors[a][i];
-    for (int i = 0; i < d; i++) mean[i] /= b;
+    apart_t apart = {b, others, d, 0, vectors, rows, memory};
     for (int s = 0; s < sums; s++) {
-        memset(row, 0, 8L * widths[s]);
-        for (long other = 0; other < others; other++) {
-            for (int piece = 0; piece < counts[s]; piece++) {
-                const int32_t *own = pieces + 3 * piece;
-                const float *restrict x = rows[other] + own[1];
-                const double *restrict middle = mean + own[1];
-                double *restrict to = row + own[0];
-                for (int i = 0; i < own[2]; i++) {
-                    const double apart = x[i] - middle[i];
-                    to[i] = apart * apart;
-                }
-            }
-            squares[s * others + other] = sum_of(row, widths[s]);
-        }
-        pieces += 3L * counts[s];
+        squares_at(&apart, pieces, counts[s], 0, widths[s], squares + (long)s * others, memory + d);
+        pieces += counts[s];
     }
     free(memory);
     return 0;
@@ -1436,42 +1519,34 @@ int engine_squares(int b, const float *const *vectors, int others, const float *
    mean (d,), `common`. Places in `net` are places in vectors. */
 int engine_compare(const net_t *net, int b, int d, const float *const *vectors, const float *x, int B,
                    float *restrict mean, float *own, float *common) {
-    const long total = (long)all_outputs(net) * B, ldx = UP(net->inputs);
-    weights_t of_mean;
+    const long total = (long)all_outputs(net) * B;
     scratch_t s;
     char *memory = 0;
     for (int turn = 0; turn < 2; turn++) { /* sizes, then places */
         arena_t arena = {memory};
-        place_weights(&arena, net, &of_mean, 0);
         place_weights(&arena, net, &s.weights, 0);
         const long size = place_kept(arena, net, B, &s);
         take(&arena, size);
         if (turn == 0 && !(memory = reserve((long)arena.at))) return 1;
     }
     memset(mean, 0, 4L * d);
-    int first = 0;
-    for (; first + 4 <= b; first += 4) {
-        const float *p = vectors[first], *q = vectors[first + 1], *r = vectors[first + 2];
-        const float *t = vectors[first + 3];
-        for (int i = 0; i < d; i++) mean[i] = (((mean[i] + p[i]) + q[i]) + r[i]) + t[i];
-    }
-    for (; first < b; first++)
-        for (int i = 0; i < d; i++) mean[i] += vectors[first][i];
-    for (int i = 0; i < d; i++) mean[i] /= b;
-    prepare(net, mean, &of_mean);
     for (long a = 0; a < b; a++) {
-        long at = a * total;
-        transpose(net->inputs, B, x + a * net->inputs * B, B, s.x, ldx);
-        prepare(net, vectors[a], &s.weights);
-        for (int c = 0; c < net->chains; c++) {
-            const int n = outputs_of(net, c), last = net->chain[c].layers - 1;
-            run_chain(net, &s.weights, c, s.x, ldx, B, s.hidden[c]);
-            transpose(B, n, s.hidden[c][last], UP(n), own + at, B);
-            run_chain(net, &of_mean, c, s.x, ldx, B, s.hidden[c]);
-            transpose(B, n, s.hidden[c][last], UP(n), common + at, B);
-            at += (long)n * B;
+        if (a % 4 == 0) { /* the mean so far comes first; what is read for it is in the cache below */
+            const float *p = vectors[a];
+            if (a + 4 <= b) {
+                const float *q = vectors[a + 1], *r = vectors[a + 2], *t = vectors[a + 3];
+                for (int i = 0; i < d; i++) mean[i] = (((mean[i] + p[i]) + q[i]) + r[i]) + t[i];
+            } else
+                for (long last = a; last < b; last++)
+                    for (int i = 0; i < d; i++) mean[i] += vectors[last][i];
         }
+        prepare(net, vectors[a], &s.weights);
+        outputs_for(net, x + a * net->inputs * B, B, &s, own + a * total);
     }
+    for (int i = 0; i < d; i++) mean[i] /= b;
+    prepare(net, mean, &s.weights);
+    for (long a = 0; a < b; a++)
+        outputs_for(net, x + a * net->inputs * B, B, &s, common + a * total);
     free(memory);
     return 0;
 }

@@ -6,10 +6,13 @@ a population of them is never copied into rows.
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Sequence
-from ctypes import addressof, byref, c_char
-from typing import Any
+from ctypes import POINTER, Structure, addressof, byref, c_char, c_int32, c_ssize_t, c_void_p
+from functools import cache
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +23,7 @@ from p2pfrl.learning.native.library import Net, library, structure
 from p2pfrl.learning.networks import LOG_STD, Network
 
 _FLOAT32 = np.dtype(np.float32)
-_bytes_of = c_char.from_buffer
+_bytes_of: Any = c_char.from_buffer
 
 
 class NativeSums:
@@ -37,32 +40,31 @@ class NativeSums:
         Returns:
             whether it did; it does not where numbers are not float32, or do not lie together.
         """
-        if not all(_is_plain(before) and _is_plain(after) for before, after in moves):
+        places = _places(tuple(chain.from_iterable(moves)), len(total))
+        if places is None:
             return False
-        before, after = zip(*moves, strict=True)
-        starts, ends = _table(before), _table(after)
-        sums = _table((total, error))
-        library().engine_add_moves(len(moves), len(total), _first(starts), _first(ends), *sums)
+        sums = [addressof(_bytes_of(one)) for one in (total, error)]
+        library().engine_add_moves(len(moves), len(total), _first(places), *sums)
         return True
 
     def squares(
         self, vectors: Sequence[Vector], others: Sequence[Vector], sums: Sequence[Places]
     ) -> list[list[float]]:
         """Return squared distances of each of `others` to the mean of `vectors`, over each sum."""
-        chosen = _plain(vectors)
-        known = rows = _table(chosen)
+        d = len(vectors[0])
+        known = rows = _plain(vectors, d)
         if others is not vectors:
-            rows = _table(others := _plain(others))
+            rows = _plain(others, d)
         widths = array("i", [one.width for one in sums])
         counts = array("i", [len(one.pieces) for one in sums])
         pieces = array("i", [number for one in sums for piece in one.pieces for number in piece])
         squares = np.empty((len(sums), len(others)))
         if library().engine_squares(
-            len(chosen),
-            _first(known),
+            len(vectors),
+            _first(known.places),
             len(others),
-            _first(rows),
-            len(chosen[0]),
+            _first(rows.places),
+            d,
             len(sums),
             *map(_first, (widths, counts, pieces)),
             squares.ctypes.data,
@@ -105,12 +107,12 @@ class Comparison:
             x: `(b, inputs, B)` what each network sees, contiguous float32 numbers.
         """
         b, _, size = x.shape
-        known = _table(vectors := _plain(vectors))
+        known = _plain(vectors, self._size)
         own = np.empty((b, self._outputs, size), dtype=np.float32)
         common, mean = np.empty_like(own), np.empty(self._size, dtype=np.float32)
-        shown, *made = _table((x, mean, own, common))
+        shown, *made = (one.ctypes.data for one in (x, mean, own, common))
         if library().engine_compare(
-            byref(self._net), b, self._size, _first(known), shown, size, *made
+            byref(self._net), b, self._size, _first(known.places), shown, size, *made
         ):
             raise MemoryError
         return own, common, mean
@@ -122,31 +124,86 @@ class Comparison:
         return np.stack([vector[self._log_std] for vector in vectors])
 
 
-def _table(vectors: Sequence[Vector]) -> array[int]:
-    """Return where contiguous vectors lie; `vector.ctypes.data` takes several times as long."""
-    try:
-        return array("Q", [addressof(_bytes_of(_whole(vector))) for vector in vectors])
-    except (TypeError, ValueError):  # nobody may write into one, or it is empty
-        return array("Q", [vector.ctypes.data for vector in vectors])
+class _Plain(NamedTuple):
+    """Vectors of float32 numbers that lie one behind the other, and where each of them lies."""
+
+    places: array[int]
+    vectors: Sequence[Vector]
 
 
-def _whole(vector: Vector) -> Any:
-    """Return the array that a view shows whole, which has its numbers in the same place.
+def _plain(vectors: Sequence[Vector], d: int) -> _Plain:
+    """Return vectors `(d,)` as they are, or copies of them."""
+    places = _places(tuple(vectors), d)
+    if places is None:
+        vectors = [np.ascontiguousarray(one, _FLOAT32) for one in vectors]
+        places = array("Q", [one.ctypes.data for one in vectors])
+    return _Plain(places, vectors)
 
-    A view that nobody may write into often shows one that its owner may write into.
+
+def _places(vectors: tuple[Vector, ...], d: int) -> array[int] | None:
+    """Return where vectors lie; None where some have no `d` float32 numbers one behind the other.
+
+    The engine looks into the arrays: `vector.ctypes.data` takes many times as long.
     """
-    base = vector.base
-    return base if type(base) is np.ndarray and base.nbytes == vector.nbytes else vector
+    if not _knows_arrays():
+        return None
+    found = array("Q", bytes(8 * len(vectors)))
+    objects = id(vectors) + tuple.__basicsize__
+    is_plain = library().engine_places(len(vectors), objects, _HEAD, _FLOAT32.num, d, _first(found))
+    return found if is_plain else None
 
 
-def _plain(vectors: Sequence[Vector]) -> Sequence[Vector]:
-    """Return vectors of float32 numbers one behind the other; others are copied."""
-    return [one if _is_plain(one) else np.ascontiguousarray(one, _FLOAT32) for one in vectors]
+_HEAD = object.__basicsize__
+"""Bytes with which every object begins."""
 
 
-def _is_plain(vector: Vector) -> bool:
-    """Whether numbers are float32 and lie one behind the other."""
-    return vector.dtype == _FLOAT32 and vector.flags.c_contiguous
+class _Array(Structure):
+    """What arrays have behind the head: `array_t` in engine.c."""
+
+    _fields_ = (
+        ("data", c_void_p),
+        ("axes", c_int32),
+        ("shape", POINTER(c_ssize_t)),
+        ("strides", POINTER(c_ssize_t)),
+        ("base", c_void_p),
+        ("type", c_void_p),
+        ("flags", c_int32),
+    )
+
+
+class _Type(Structure):
+    """What types of numbers have behind the head: `type_t` in engine.c."""
+
+    _fields_ = (
+        ("type", c_void_p),
+        ("kind", c_char),
+        ("letter", c_char),
+        ("order", c_char),
+        ("unused", c_char),
+        ("number", c_int32),
+    )
+
+
+@cache
+def _knows_arrays() -> bool:
+    """Whether tuples and arrays are what the engine takes them for, judged by one of each."""
+    if sys.implementation.name != "cpython":  # elsewhere `id` is no place
+        return False
+    one = np.zeros((3, 5), np.float32)[1:]
+    pair = (None, one)
+    items = (c_void_p * 2).from_address(id(pair) + tuple.__basicsize__)
+    if list(items) != [id(None), id(one)]:
+        return False
+    array = _Array.from_address(id(one) + _HEAD)
+    if (array.data, array.axes, array.base) != (one.ctypes.data, one.ndim, id(one.base)):
+        return False
+    if (array.type, array.flags & 1) != (id(one.dtype), one.flags.c_contiguous):
+        return False
+    if array.shape[: one.ndim] != list(one.shape) or array.strides[: one.ndim] != list(one.strides):
+        return False
+    of = _Type.from_address(id(one.dtype) + _HEAD)
+    told = (of.kind + of.letter).decode()
+    return (told, of.order, of.number) == (one.dtype.kind + one.dtype.char, b"=", one.dtype.num)
 
 
 def _first(numbers: array[int]) -> int:
