@@ -236,21 +236,29 @@ def test_the_best_action_of_a_task_of_one_step_is_found(learner: Any) -> None:
     assert trainer.stack.evaluator.evaluate([0], trainer.parameters, 1, 0) > -0.02
 
 
+BEST_ON_PENDULUM = np.array([-143.8, -124.9, -139.1])
+"""Greatest mean returns from the 50 start states of each agent, by dynamic programming.
+
+Those of 10 start states differ by 20 and more from agent to agent.
+"""
+
+
 @pytest.mark.slow
-def test_sac_reaches_minus_200_on_pendulum_with_defaults_in_8000_steps() -> None:
-    known = task(CONTINUOUS, 3, instances=1, episodes=10)
+def test_sac_comes_near_the_best_on_pendulum_with_defaults_in_8000_steps() -> None:
+    """Of 12 agents the median was 12 below the best, and the last one 25."""
+    known = task(CONTINUOUS, 3, instances=1)
     physics = {name: np.full(3, value) for name, value in CONTINUOUS.spec.physics.items()}
     known = replace(
         known,
         simulator=CONTINUOUS.simulator(physics, 1, 1),
-        evaluator=CONTINUOUS.simulator(physics, 10, 1),
+        evaluator=CONTINUOUS.simulator(physics, 50, 1),
     )
     trainer = Trainer(SAC(steps=100, lr=1e-3).prepare(known), 3, same_start=False)
     for _ in range(80):
         trainer.update(range(3))
-    found = trainer.stack.evaluator.evaluate(range(3), trainer.parameters, 10, 0)
+    found = trainer.stack.evaluator.evaluate(range(3), trainer.parameters, 50, 0)
     assert found is not None
-    assert np.median(found) > -200
+    assert np.median(found - BEST_ON_PENDULUM) > -30
 
 
 @pytest.mark.slow
