@@ -36,6 +36,9 @@ from p2pfrl.simulator.losses import LinkLosses, Loss
 from p2pfrl.simulator.network import Network
 from p2pfrl.simulator.simulation import Simulation
 
+_MANY = 1024
+"""Agents from which on it matters where their objects lie."""
+
 
 class StackJudge:
     """The learner, as the recorder uses it.
@@ -228,6 +231,10 @@ def build(
     Raises:
         TopologyError: the mixing rule does not fit the graph.
     """
+    if scenario.agents >= _MANY:
+        from p2pfrl.learning.native.arenas import use_large_pages
+
+        use_large_pages()
     assembly = Assembly(scenario)
     trainer = assembly.trainer(range(scenario.agents))
     loop, log = virtual_time(), Log(trace=trace)

@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -1549,6 +1550,38 @@ int engine_compare(const net_t *net, int b, int d, const float *const *vectors, 
         outputs_for(net, x + a * net->inputs * B, B, &s, common + a * total);
     free(memory);
     return 0;
+}
+
+/* ------------------------------------------------------------------ memory of Python's objects
+
+   Python takes memory for small objects in arenas, each of which it maps for itself. These lie side by
+   side in regions that the system may back with pages of 2 MB (arenas.py). The interpreter lets one thread
+   at a time take an arena. */
+
+#define LARGE_PAGE (2L << 20)
+#define REGION (64L << 20)
+
+#define MAPPED(bytes) \
+    mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+
+/* Returns memory for an arena, or 0 if there is none. */
+void *engine_arena(void *context, size_t size) {
+    static char *next, *end;
+    (void)context;
+    if (size > (size_t)(end - next)) {
+        char *region = MAPPED(REGION + LARGE_PAGE);
+        if (region == MAP_FAILED || size > REGION) { /* there may be room for one arena */
+            region = MAPPED(size);
+            return region == MAP_FAILED ? 0 : region;
+        }
+        next = (char *)(((uintptr_t)region + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1));
+        end = next + REGION;
+#ifdef MADV_HUGEPAGE
+        madvise(next, REGION, MADV_HUGEPAGE);
+#endif
+    }
+    next += size;
+    return next - size;
 }
 
 /* Numbers that a vector register holds. */

@@ -747,6 +747,8 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_episodes.argtypes = [at, at, i, at, at, at, i, c_int64, at]
     found.engine_orthogonal.argtypes = [i, i, at]
     found.engine_orthogonal.restype = None
+    found.engine_arena.argtypes = [at, ctypes.c_size_t]
+    found.engine_arena.restype = at
     found.engine_places.argtypes = [i, at, i, i, i, at]
     found.engine_add_moves.argtypes = [i, i] + [at] * 3
     found.engine_add_moves.restype = None
