@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
+# Arrays without axes: with few numbers numpy takes half the time that it takes with scalars.
+_GOLDEN, _MIX_1, _MIX_2, _11, _27, _30, _31 = (
+    np.array(number, dtype=np.uint64)
+    for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 11, 27, 30, 31)
+)
 _TO_UNIT = 2.0**-53
 
 
@@ -109,11 +111,11 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     Guy L. Steele Jr., Doug Lea, Christine H. Flood, "Fast splittable pseudorandom number
     generators", OOPSLA 2014.
     """
-    x ^= x >> np.uint64(30)
+    x ^= x >> _30
     x *= _MIX_1
-    x ^= x >> np.uint64(27)
+    x ^= x >> _27
     x *= _MIX_2
-    x ^= x >> np.uint64(31)
+    x ^= x >> _31
     return x
 
 
@@ -176,7 +178,7 @@ class Streams:
 
     def uniform(self, *shape: int) -> NDArray[np.float64]:
         """Return `(b, *shape)` numbers uniform in [0, 1)."""
-        return (self.bits(*shape) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
+        return (self.bits(*shape) >> _11).astype(np.float64) * _TO_UNIT
 
     def uniform_at(
         self, rows: NDArray[np.intp], positions: NDArray[np.intp], size: int
@@ -191,9 +193,10 @@ class Streams:
             np.arange(1, size + 1, dtype=np.uint64)
             + np.asarray(positions * size, dtype=np.uint64)[:, None]
         )
-        x = _mix(self._keys[rows, :1] + counter * _GOLDEN)
-        x += self._keys[rows, 1:]
-        return (_mix(x) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
+        keys = self._keys.take(rows, axis=0)
+        x = _mix(keys[:, :1] + counter * _GOLDEN)
+        x += keys[:, 1:]
+        return (_mix(x) >> _11).astype(np.float64) * _TO_UNIT
 
     def normal(self, *shape: int) -> NDArray[np.float64]:
         """Return `(b, *shape)` standard normal numbers (Box-Muller, the cosine branch)."""

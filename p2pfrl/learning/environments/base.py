@@ -554,7 +554,7 @@ class ArraySimulator(PureSimulator):
         if finished.any():
             rows, instances = np.nonzero(finished)
             fresh = self._draw_resets(rows, instances)
-            own = {name: value[rows] for name, value in physics.items()}
+            own = {name: value.take(rows, axis=0) for name, value in physics.items()}
             values = values.copy()
             values[rows, instances] = environment.reset(own, fresh[:, None])[:, 0]
             state.update(
