@@ -228,7 +228,7 @@ def test_the_commands_for_a_fresh_machine_are_those_of_ci():
         ("-e '.[test]'", ".venv/bin/python -m pytest"),
     ]
     script = (ROOT / ".ci/run").read_text("utf-8")
-    assert "pip\" install --quiet -e '.[test,docs]'\n" in script
+    assert "pip\" install --quiet --no-compile -e '.[test,docs]'\n" in script
     assert 'python" -m pytest --cov' in script
     assert 'python" -m pytest -m slow tests/test_readme.py' in script
 
