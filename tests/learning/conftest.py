@@ -1,4 +1,4 @@
-"""Notes which files ask for the native engine: `.ci/run` runs these once more, without a compiler."""
+"""Notes the files that ask for the native engine: `.ci/run` runs them again without a compiler."""
 
 import os
 from collections.abc import Iterator
