@@ -173,17 +173,43 @@ def add_move(
     total[:] = high
 
 
+def add_short_moves(
+    moves: Sequence[Move], total: NDArray[np.float64], error: NDArray[np.float64]
+) -> None:
+    """Add moves as `add_move` does one after the other, with a few calls for all of them."""
+    before, after = zip(*moves, strict=True)
+    x = np.subtract(np.array(after), np.array(before), dtype=np.float64)
+    sums = np.add.accumulate(np.concatenate((total[None], x)), axis=0)
+    old, high = sums[:-1], sums[1:]
+    part = high - old
+    rest = (old - (high - part)) + (x - part)
+    total[:] = high[-1]
+    error[:] = np.add.accumulate(np.concatenate((error[None], rest)), axis=0)[-1]
+
+
 _TOGETHER = 8
 """Moves that are added at once: a sum is read and written once for all of them."""
+_NUMBERS = 512
+"""Numbers that are added at once where vectors are short."""
 
 
 @dataclass(slots=True)
 class _Moves:
-    """The moves of one round: their sum with its rounding errors, and those not yet added."""
+    """The moves of one round: their sum with its rounding errors, and those not yet added.
+
+    Attributes:
+        together: how many are added at once.
+    """
 
     total: NDArray[np.float64]
     error: NDArray[np.float64]
+    together: int
     waiting: list[Move] = field(default_factory=list)
+
+
+def _moves(total: NDArray[np.float64], error: NDArray[np.float64]) -> _Moves:
+    """Return a sum to which moves are added."""
+    return _Moves(total, error, max(_TOGETHER, _NUMBERS // max(1, len(total))))
 
 
 class Drift:
@@ -210,7 +236,7 @@ class Drift:
     def restore(self, state: State) -> None:
         """Restore a state that `save` returned."""
         self._open = {
-            row: _Moves(total.copy(), error.copy()) for row, (total, error) in state["open"].items()
+            row: _moves(total.copy(), error.copy()) for row, (total, error) in state["open"].items()
         }
         self._total = state["total"].copy()
 
@@ -218,9 +244,9 @@ class Drift:
         """Add the move of one agent from `before` to `after` by mixing in round `row`."""
         found = self._open.get(row)
         if found is None:
-            found = self._open[row] = _Moves(np.zeros(len(after)), np.zeros(len(after)))
+            found = self._open[row] = _moves(np.zeros(len(after)), np.zeros(len(after)))
         found.waiting.append((before, after))
-        if len(found.waiting) == _TOGETHER:
+        if len(found.waiting) == found.together:
             self._add(found)
 
     def close(self, row: int) -> None:
@@ -237,8 +263,11 @@ class Drift:
         if not waiting:
             return
         if self._engine is None or not self._engine.add_moves(waiting, total, error):
-            for before, after in waiting:
-                add_move(before, after, total, error)
+            if len(total) * _TOGETHER <= _NUMBERS:
+                add_short_moves(waiting, total, error)
+            else:
+                for before, after in waiting:
+                    add_move(before, after, total, error)
         waiting.clear()
 
     @property

@@ -8,7 +8,7 @@ from p2pfrl.core.rng import generator
 from p2pfrl.learning.native.choice import missing
 from p2pfrl.learning.native.measures import NativeSums, _places
 from p2pfrl.results.agent_table import AgentTable
-from p2pfrl.results.distances import Distances, Drift
+from p2pfrl.results.distances import Distances, Drift, add_move, add_short_moves
 from p2pfrl.results.record import AGENTS
 
 ROW = {name: [3, 4] if name in ("round", "agent") else [0, 0] for name in AGENTS}
@@ -110,6 +110,23 @@ def test_the_native_engine_adds_moves_with_the_same_bits() -> None:
         expected.close(row)
     assert others[1][1].any()
     assert found.norm == expected.norm > 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 64])
+def test_short_moves_are_added_with_the_bits_of_one_after_the_other(size: int) -> None:
+    rng = generator(size, "moves")
+    moves = rng.normal(size=(29, 2, size)) * 10.0 ** rng.uniform(-8, 8, size=(29, 2, size))
+    moves[:, :, 0] = 0.0
+    moves[3:5, :, 0] = [[0.0, -0.0], [1.0, np.inf]]
+    found, expected = np.zeros((2, size)), np.zeros((2, size))
+    with np.errstate(invalid="ignore"):
+        for first, last in ((0, 5), (5, 6), (6, 29)):
+            add_short_moves([(before, after) for before, after in moves[first:last]], *found)
+        for before, after in moves:
+            add_move(before, after, *expected)
+    assert found.tobytes() == expected.tobytes()
+    if size > 1:
+        assert expected[1].any()
 
 
 def test_a_drift_that_is_saved_within_a_round_goes_on() -> None:
