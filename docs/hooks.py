@@ -71,7 +71,7 @@ def _type(annotation: Any) -> str:
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         rule = next((part for part in parts if isinstance(part, Rule)), None)
-        return _type(parts[0]) if rule is None else f"rule: [{rule.what}](options.md#{rule.what})"
+        return _type(parts[0]) if rule is None else _rules_of(rule)
     if annotation is type(None):
         return "None"
     if origin in (Union, UnionType):
@@ -81,6 +81,15 @@ def _type(annotation: Any) -> str:
     if origin is None:
         return "..." if annotation is ... else str(getattr(annotation, "__name__", annotation))
     return f"{origin.__name__}[{', '.join(map(_type, parts))}]"
+
+
+def _rules_of(rule: Rule) -> str:
+    """Return what the rules of an option are called: a link to their axis, or else their kinds."""
+    kinds = set(rule.rules())
+    axes = [axis for axis in TABLES if axis == rule.what or (kinds and kinds <= set(table(axis)))]
+    if not axes:
+        return f"rule: {rule.what}" + (f" ({', '.join(rule.rules())})" if kinds else "")
+    return f"rule: [{rule.what}](options.md#{axes[0]})"
 
 
 def _default(value: Any) -> str:
