@@ -19,7 +19,7 @@ still answers its neighbors: `Train` returns at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -82,6 +82,10 @@ class Rules:
         score: what receivers rank senders by; None for nothing.
         rate: learning rate times gradient steps of one local update, where that is plain gradient
             descent; else 0. `Turn.rate` is this times the updates since the last exchange.
+        need_every_message: whether agents wait for neighbors that are down, and send them again
+            what they missed.
+        send_own_vector: whether an agent sends its own vector every time, and no rule changes it on
+            its way.
 
     The other attributes are the rules, one of each axis.
     """
@@ -98,6 +102,26 @@ class Rules:
     score: Callable[[Turn], float] | None = None
     rate: float = 0.0
     secure: Secure = _VISIBLE
+    need_every_message: bool = field(init=False)
+    send_own_vector: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        # All agents share one object, so what follows from the rules is found once.
+        mixing = type(self.mixing)
+        own = (self.mixing, self.compressor, self.privacy, self.gate, self.correction, self.secure)
+        every = any(rule.has_need(Need.EVERY_MESSAGE) for rule in own)
+        object.__setattr__(self, "need_every_message", every)
+        sends_own = (
+            self.order == "adapt_then_combine"
+            and type(self.payload) is Parameters
+            and type(self.gate) is Always
+            and mixing.payload is Mixing.payload
+            and not mixing.is_per_neighbor
+            and not self.correction.extras
+            and type(self.privacy) is Plain
+            and type(self.compressor) is Raw
+        )
+        object.__setattr__(self, "send_own_vector", sends_own)
 
     def inbox(self) -> Inbox:
         """Return an inbox that remembers what these rules need."""
@@ -116,28 +140,6 @@ class Rules:
         """Return an outbox with these rules, for payloads of the shared `parts`."""
         kept = KEPT if self.need_every_message else 0
         return Outbox(self, encoder, self.payload.parts(parts), kept, attacker, hiding)
-
-    @property
-    def send_own_vector(self) -> bool:
-        """Whether an agent sends its own vector every time, and no rule changes it on its way."""
-        mixing = type(self.mixing)
-        return (
-            self.order == "adapt_then_combine"
-            and type(self.payload) is Parameters
-            and type(self.gate) is Always
-            and mixing.payload is Mixing.payload
-            and not mixing.is_per_neighbor
-            and not self.correction.extras
-            and type(self.privacy) is Plain
-            and type(self.compressor) is Raw
-        )
-
-    @property
-    def need_every_message(self) -> bool:
-        """Whether agents wait for neighbors that are down, and send them again what they missed."""
-        own = (self.mixing, self.compressor, self.privacy, self.gate, self.correction)
-        rules = (*own, self.secure)
-        return any(rule.has_need(Need.EVERY_MESSAGE) for rule in rules)
 
 
 _SPENT = (

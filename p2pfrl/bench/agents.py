@@ -50,7 +50,8 @@ def scale(quick: bool) -> Iterator[Result]:
     """Yield the cost of a round of an agent among 16,384 over that among 64, and each cost."""
     sizes = (16, 36, 64) if quick else (64, 1024, 16_384)
     turns = 1 if quick else 3
-    rounds = [max(2, 16_384 // n // 2) if not quick else 2 for n in sizes]
+    # At least six, as an agent is made once, and it is its rounds that are measured.
+    rounds = [max(6, 16_384 // n // 2) if not quick else 2 for n in sizes]
     runs = [partial(whole_run, n, k) for n, k in zip(sizes, rounds, strict=True)]
     found = [[rate(run) for run in runs] for _ in range(turns)]
     small, *_, large = zip(*found, strict=True)
