@@ -1,5 +1,7 @@
 """The table of agents keeps rows as columns; distances in blocks are those of all rows at once."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -87,7 +89,9 @@ def test_the_native_engine_finds_where_vectors_lie() -> None:
     assert found is not None
     assert found.tolist() == [vector.ctypes.data for vector in plain]
     others = (one[:11], one.astype(np.float64), one.astype(">f4"), np.ones(24, np.float32)[::2])
-    for other in (*others, one.reshape(1, 12), one.view(np.int32), one.reshape(12, 1)):
+    strangers: tuple[Any, ...] = (None, one.tolist(), np.float32(1.0))  # nobody looks into them
+    whole = (one.reshape(1, 12), one.view(np.int32), one.reshape(12, 1))
+    for other in (*others, *whole, *strangers):
         assert _places((one, other), 12) is None
 
 

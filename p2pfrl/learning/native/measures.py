@@ -145,7 +145,7 @@ def _places(vectors: tuple[Vector, ...], d: int) -> array[int] | None:
 
     The engine looks into the arrays: `vector.ctypes.data` takes many times as long.
     """
-    if not _knows_arrays():
+    if not _knows_arrays() or {*map(type, vectors)} != {np.ndarray}:
         return None
     found = array("Q", bytes(8 * len(vectors)))
     objects = id(vectors) + tuple.__basicsize__
