@@ -16,6 +16,7 @@ from p2pfrl.learning.corrections.guide import Guide
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.reinforce import REINFORCE
+from p2pfrl.learning.native.choice import missing
 from p2pfrl.learning.policies import policy_of
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.scenario import loads
@@ -25,9 +26,18 @@ PROBLEMS = pytest.mark.parametrize(
 )
 
 
-def trained(learner, problem, correction, updates=3, agents=3, alone=False):
+ENGINES = [
+    "torch",
+    pytest.param(
+        "native", marks=pytest.mark.skipif(missing() is not None, reason="no native engine")
+    ),
+]
+
+
+def trained(learner, problem, correction, updates=3, agents=3, alone=False, engine="torch"):
     """Return the trainer after updates whose guide is always the start."""
-    bound = learner.prepare(replace(task(problem, agents), correction=correction))
+    world = replace(task(problem, agents), correction=correction, engine=engine)
+    bound = learner.prepare(world)
     trainer = Trainer(bound, agents)
     if correction.arrays:
         trainer.state["guide"][:] = trainer.parameters
@@ -38,17 +48,19 @@ def trained(learner, problem, correction, updates=3, agents=3, alone=False):
 
 
 @PROBLEMS
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     "learner", [PPO(hidden=(16,)), A2C(hidden=(16,)), REINFORCE(hidden=(16,), steps=32)]
 )
-def test_without_weight_no_bit_changes(learner, problem):
+def test_without_weight_no_bit_changes(learner, problem, engine):
     with_it, without = (
-        trained(learner, problem, correction) for correction in (Guide(coef=0.0), Uncorrected())
+        trained(learner, problem, correction, engine=engine)
+        for correction in (Guide(coef=0.0), Uncorrected())
     )
     assert np.array_equal(with_it.parameters, without.parameters)
     assert np.array_equal(with_it.state["adam_v"], without.state["adam_v"])
     assert not np.array_equal(
-        with_it.parameters, trained(learner, problem, Guide(coef=1.0)).parameters
+        with_it.parameters, trained(learner, problem, Guide(coef=1.0), engine=engine).parameters
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from learner_worlds import DISCRETE, task
 
-from p2pfrl.learning.corrections.base import Correction
+from p2pfrl.learning.corrections.base import Correction, Uncorrected
 from p2pfrl.learning.corrections.variance import Storm
 from p2pfrl.learning.learners import RULES as LEARNERS
 from p2pfrl.learning.learners.base import Task
@@ -43,6 +43,25 @@ def test_the_gradient_elsewhere_is_the_gradient_where_nothing_moved(kind):
     gradient, same, beside = probe.seen[0]
     assert np.array_equal(gradient, same)
     assert not np.allclose(gradient, beside, rtol=1e-3)
+
+
+class Decay(Correction):
+    """Draws parameters toward 0; it keeps no vector beside them."""
+
+    def adjust(self, rows, gradient, state, again):
+        gradient += np.float32(10.0) * rows
+
+
+@pytest.mark.parametrize("kind", ["ppo", "a2c", "reinforce", "dqn"])
+def test_a_correction_that_keeps_no_vector_changes_gradients_too(kind):
+    more = {"learn_start": 16} if kind == "dqn" else {"steps": 16}
+    norms = []
+    for correction in (Uncorrected(), Decay()):
+        trainer = Trainer(cartpole(LEARNERS[kind](hidden=(8,), **more), correction), 3)
+        for _ in range(4):
+            trainer.update(range(3))
+        norms.append(np.linalg.norm(trainer.parameters))
+    assert norms[1] < norms[0]
 
 
 def test_elsewhere_an_episode_counts_by_the_product_of_its_probability_ratios():

@@ -52,7 +52,8 @@ class Correction(Composable):
     @override
     def implied(self) -> Needs:
         """The facts that it needs: gradient steps to change, a policy to guide."""
-        bends = (Need.GRADIENT_STEPS,) if self.bends else ()
+        takes_part = self.bends or self.guided_by is not None
+        bends = (Need.GRADIENT_STEPS,) if takes_part else ()
         return (*bends, *((Need.POLICY,) if self.guided_by is not None else ()))
 
     @property
@@ -63,8 +64,8 @@ class Correction(Composable):
 
     @property
     def bends(self) -> bool:
-        """Whether `adjust` does anything."""
-        return bool(self.arrays)
+        """Whether `adjust` does anything: whether the rule has one of its own."""
+        return type(self).adjust is not Correction.adjust
 
     def adjust(self, rows: Vector, gradient: Vector, state: State, again: Again) -> None:
         """Change the gradient of a local step, `(b, stride)`, in place; row by row.
