@@ -47,18 +47,18 @@ _SMALL, _REPORT, _REPORT_AGENT = 10_000, 650_000, 600
 """Bytes on disk of the small files; of report and figures; and of those per agent, at most."""
 _LONG = 30.0
 """Seconds of one core from which on a run may write checkpoints, which it does every minute."""
-_START, _START_TORCH, _DRAW = 0.9, 1.7, 2.8
+_START, _START_TORCH, _DRAW = 0.9, 1.7, 1.4
 """CPU seconds of imports, of those of torch, and of figures and report."""
-_AGENT_ROUND, _MESSAGE, _BYTE = 80e-6, 14e-6, 0.6e-9
+_AGENT_ROUND, _MESSAGE, _BYTE = 45e-6, 9e-6, 0.6e-9
 """CPU seconds of a round of an agent without learning; of a message, and of each byte of it."""
 _NEAR, _FARTHER = 2**18, 0.3
 """Messages under way at once up to which memory is near, and how much longer each takes with twice
 as many."""
-_STEP, _STEP_TORCH = 2e-6, 15e-6
+_STEP, _STEP_TORCH = 1.2e-6, 15e-6
 """CPU seconds of an environment step and acting."""
 _TABLES, _STEP_TABLES = 30e-6, 0.2e-6
 """CPU seconds of an update of tables, where many agents are computed at once, and of its steps."""
-_FLOP, _FLOP_TORCH = 1 / 25e9, 1 / 8e9
+_FLOP, _FLOP_TORCH = 1 / 45e9, 1 / 8e9
 """CPU seconds of an operation on a parameter."""
 _LOOP, _LOOP_SECONDS = 30_000, 0.85e-3
 """A loop of so many steps took so long on the processor on which the constants were measured."""
