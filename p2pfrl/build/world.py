@@ -231,7 +231,7 @@ def build(
     Raises:
         TopologyError: the mixing rule does not fit the graph.
     """
-    if scenario.agents >= _MANY:
+    if scenario.agents >= _MANY and scenario.compute.engine != "torch":
         from p2pfrl.learning.native.arenas import use_large_pages
 
         use_large_pages()

@@ -52,7 +52,8 @@ def described(value: object) -> str:
     ('None', '(True, ())', 'an array (3,) of float64')
     """
     if isinstance(value, np.ndarray):
-        return f"an array {value.shape} of {value.dtype}"
+        kind = "an array" if type(value) is np.ndarray else f"a {type(value).__name__}"
+        return f"{kind} {value.shape} of {value.dtype}"
     if isinstance(value, tuple):
         return f"({', '.join(map(described, value))})"
     if value is None or isinstance(value, bool | int | float | str):
@@ -113,7 +114,7 @@ def require_like(value: object, like: NDArray[Any], rule: object, method: str, a
     if type(value) is np.ndarray and value.shape == like.shape and value.dtype.kind == "f":
         return
     got = described(value)
-    if isinstance(value, np.ndarray):
+    if type(value) is np.ndarray:
         got = f"{value.shape} of {value.dtype}"
     raise AgentError(
         agent,

@@ -100,6 +100,10 @@ class MailboxPort:
         """
         self._take = take
 
+    def forget(self) -> None:
+        """Call nobody any more, so that a port does not keep alive who has listened."""
+        self._take, self._waits = _nowhere, False
+
     def next(self) -> Event | None:
         """Return the next event if it is here; otherwise wait for it (`listen`)."""
         if self._queue:
@@ -153,7 +157,7 @@ class MailboxPort:
         """Drop all events and the timer: the agent is gone."""
         self._queue.clear()
         self._waiter = self._deadline = None
-        self._waits = False
+        self.forget()
 
     def wait_until(self, time: int | None) -> None:
         """Put `Expired(time)` into the mailbox at `time`, unless this is called again before.

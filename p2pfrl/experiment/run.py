@@ -30,7 +30,7 @@ from p2pfrl.core.errors import (
     ScenarioError,
     ScenarioWarning,
 )
-from p2pfrl.core.garbage import SELDOM
+from p2pfrl.core.garbage import SELDOM, USUAL, is_all_ours
 from p2pfrl.core.heap import keep_freed
 from p2pfrl.core.interrupts import postponed, raised
 from p2pfrl.core.state import State
@@ -540,6 +540,10 @@ def fewer_collections() -> Iterator[None]:
 
     What exists before is of the oldest generation then, which a run does not come to collect. So it
     is not frozen: to ask whether a program had frozen its objects takes longer than a small run.
+
+    Where there is code of others, Python looks as often as usual after the block. It comes to file
+    objects then while they are in use, and so to a text before what it is written to: a text that
+    was left open is not lost when all of it is garbage.
     """
     thresholds = gc.get_threshold()
     gc.collect()
@@ -547,4 +551,4 @@ def fewer_collections() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.set_threshold(*thresholds)
+        gc.set_threshold(*(thresholds if is_all_ours() else USUAL))

@@ -27,27 +27,28 @@ class Driver:
         port: whose events it takes.
     """
 
-    __slots__ = ("_answer", "_next", "done")
+    __slots__ = ("_answer", "_port", "done")
 
     def __init__(self, loop: VirtualTimeLoop, actor: Actor, port: MailboxPort) -> None:
         self.done: asyncio.Future[str] = loop.create_future()
-        self._answer = actor.answer
-        self._next = port.next
+        self._answer, self._port = actor.answer, port
         port.listen(self.take)
 
     def take(self, event: Event | None) -> None:
         """Let the actor answer an event and those that wait behind it; None for just those."""
-        done = self.done
+        done, following = self.done, self._port.next
         if done.done():  # stopped before it could answer
             return
         try:
             while True:
                 if event is not None and (finish := self._answer(event)) is not None:
+                    self._port.forget()
                     done.set_result(finish.why)
                     return
-                if (event := self._next()) is None:
+                if (event := following()) is None:
                     return
         except FOREIGN as error:
+            self._port.forget()
             done.set_exception(error)
 
 

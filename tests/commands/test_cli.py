@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime, tzinfo
@@ -388,6 +389,31 @@ def test_a_command_looks_for_garbage_seldom_and_not_at_its_end():
         "sys.exit(code or gc.get_threshold()[0] < 10_000 or len(gc.get_objects()) > 1_000)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
+def test_objects_of_code_of_others_end_before_a_command_does(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "class Log:\n"
+        "    def __init__(self):\n"
+        "        self.me = self\n"
+        "    def __del__(self):\n"
+        "        open('log.txt', 'w').write('all of it')\n"
+        "def begin():\n"
+        "    Log()\n"
+    )
+    program = (
+        "import sys, mine; from p2pfrl.__main__ import main\n"
+        "sys.argv = ['p2pfrl', 'list']; mine.begin(); sys.exit(main())"
+    )
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "log.txt").read_text() == "all of it"
 
 
 def test_processes_do_not_pretend_to_have_the_faults_of_a_simulation(tmp_path, capsys):

@@ -339,7 +339,7 @@ class Gossip(Stateful):
     def _received(self, event: Received, now: int) -> Sequence[Action]:
         message = event.message
         sender, round = message.sender, message.round
-        if round > self.round:
+        if round > self.round or round == self._rounds:
             if self._is_impossible(round):
                 self.messages_late += not event.again
                 return ()
