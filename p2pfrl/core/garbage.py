@@ -12,12 +12,45 @@ SELDOM = (50_000, 50, 100)
 """Thresholds of `gc` where nearly all that is made stays, or is freed when it is last used."""
 
 _OURS = frozenset(
-    """
-    PIL annotated_types attr attrs cffi cryptography cycler cyclopts cython_runtime dateutil
-    docstring_parser fontTools jinja2 kiwisolver markupsafe matplotlib mpl_toolkits msgpack networkx
-    numpy p2pfrl packaging pydantic pydantic_core pyparsing rich safetensors scipy six threadpoolctl
-    torch torchgen tree_sitter tree_sitter_toml typing_extensions typing_inspection uvloop
-    """.split()
+    [
+        "PIL",
+        "annotated_types",
+        "attr",
+        "attrs",
+        "cffi",
+        "cryptography",
+        "cycler",
+        "cyclopts",
+        "cython_runtime",
+        "dateutil",
+        "docstring_parser",
+        "fontTools",
+        "jinja2",
+        "kiwisolver",
+        "markupsafe",
+        "matplotlib",
+        "mpl_toolkits",
+        "msgpack",
+        "networkx",
+        "numpy",
+        "p2pfrl",
+        "packaging",
+        "pydantic",
+        "pydantic_core",
+        "pyparsing",
+        "rich",
+        "safetensors",
+        "scipy",
+        "six",
+        "threadpoolctl",
+        "torch",
+        "torchgen",
+        "tree_sitter",
+        "tree_sitter_toml",
+        "typing_extensions",
+        "typing_inspection",
+        "uvloop",
+    ]
 )
 """Packages whose objects need not be found by a collection before the process ends."""
 _INTERNAL = ("__editable__", "_cython_", "_distutils_hack", "_sysconfigdata_", "__m")

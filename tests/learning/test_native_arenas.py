@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
+from p2pfrl.build.world import build
+from p2pfrl.learning.native import arenas
 from p2pfrl.learning.native.choice import missing
+from p2pfrl.scenario import loads
 
 CODE = """
 import re
@@ -37,3 +40,16 @@ for _ in range(3):  # arenas are given back, and taken again
 )
 def test_new_arenas_are_taken_from_regions_for_which_large_pages_were_asked() -> None:
     subprocess.run([sys.executable, "-c", CODE], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("engine", "agents", "calls"), [("auto", 1024, 1), ("torch", 1024, 0), ("auto", 64, 0)]
+)
+def test_large_pages_are_asked_for_where_there_are_many_agents_and_the_engine_may_be_used(
+    engine: str, agents: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(arenas, "use_large_pages", lambda: asked.append(True))
+    text = f'name = "many"\nagents = {agents}\nstop = {{rounds = 1}}\nlearner = {{kind = "quadratic", dimension = 2}}\n'
+    build(loads(text, {"compute.engine": engine}), on_row=lambda row: False)
+    assert len(asked) == calls

@@ -1,6 +1,8 @@
 """Drivers carry events to actors in the order in which tasks would."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -114,3 +116,19 @@ def test_an_actor_that_goes_on_begins_with_the_events_that_wait():
     done = drive(loop, Actor(Chain(0, heard, 2), Idle(), port), port, is_new=False)
     assert loop.run_until_complete(done) == "enough"
     assert [what for _, what, _ in heard] == ["PeerJoined1", "PeerJoined2"]
+
+
+def test_an_actor_that_has_finished_is_forgotten_by_its_port():
+    loop = virtual_time()
+    port = MailboxPort(loop, lambda: None, lambda to, frame: None)
+    port.put(PeerJoined(1))
+    schedule = Chain(0, [], 1)
+    known = weakref.ref(schedule)
+    done = drive(loop, Actor(schedule, Idle(), port), port, is_new=False)
+    del schedule
+    gc.disable()  # nothing but references keeps it alive
+    try:
+        assert loop.run_until_complete(done) == "enough"
+        assert known() is None
+    finally:
+        gc.enable()
