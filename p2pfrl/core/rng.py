@@ -13,6 +13,7 @@ import struct
 from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from hashlib import blake2b
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +169,7 @@ class Streams:
 
     def bits(self, *shape: int) -> NDArray[np.uint64]:
         """Return `(b, *shape)` unsigned 64-bit integers; the next call continues the streams."""
-        size = int(np.prod(shape, dtype=np.int64))
+        size = prod(shape)
         counter = np.arange(self._count + 1, self._count + size + 1, dtype=np.uint64) * _GOLDEN
         self._count += size
         x = self._keys[:, :1] + counter
@@ -206,13 +207,16 @@ class Streams:
 
     def permutation(self, size: int) -> NDArray[np.int64]:
         """Return `(b, size)`: a uniformly random order of range(size) for every row."""
+        return self.permutations(1, size)[0]
+
+    def permutations(self, count: int, size: int) -> NDArray[np.int64]:
+        """Return `(count, b, size)`: the next so many orders of range(size), with fewer calls."""
         index = np.arange(size, dtype=np.uint64)
         mask = np.uint64((1 << int(size).bit_length()) - 1)
-        keys = (
-            self.bits(size) & ~mask
-        ) | index  # the index in the low bits: sorting is five times faster than argsort
-        keys.sort(axis=1)
-        return (keys & mask).astype(np.int64)
+        # The index is in the low bits: sorting is five times faster than argsort.
+        keys = (self.bits(count, size) & ~mask) | index
+        keys.sort(axis=-1)
+        return np.ascontiguousarray((keys & mask).astype(np.int64).transpose(1, 0, 2))
 
 
 _DRAW = struct.Struct("<qiiqi")

@@ -89,6 +89,15 @@ def test_the_two_numbers_of_a_message_are_uniform_independent_and_keyed_by_every
     assert draw(1, -1, 2, 3, 4) == draw(1, -1, 2, 3, 4)
 
 
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_several_permutations_are_those_of_single_calls(size):
+    one, other = (Streams.of(3, [0, 1, 5], Purpose.MINIBATCH, 2) for _ in range(2))
+    single = np.stack([one.permutation(size) for _ in range(4)])
+    several = other.permutations(4, size)
+    assert single.tobytes() == several.tobytes()
+    assert (one.bits(3) == other.bits(3)).all()
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 31, 32, 33, 257])
 def test_permutations_of_every_size_hold_every_index_once(size):
     p = Streams.of(1, [3, 4], "order").permutation(size)

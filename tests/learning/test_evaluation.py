@@ -11,7 +11,7 @@ from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.dqn import DQN
-from p2pfrl.learning.learners.on_policy import explained_variance
+from p2pfrl.learning.learners.on_policy import _variance, explained_variance
 from p2pfrl.learning.learners.ppo import PPO
 
 AGENTS, EPISODES = 12, 3
@@ -114,3 +114,10 @@ def test_learners_with_a_critic_measure_its_accuracy(learner: dict, has_critic: 
     assert ("explained_variance" in record.agents) == has_critic
     if has_critic:
         assert (record.agents["explained_variance"] < 1.0).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 100, 257, 1000])
+def test_the_variance_has_the_bits_of_numpy(size: int) -> None:
+    rng = np.random.default_rng(size)
+    rows = rng.standard_normal((5, size)) * 10.0 ** rng.uniform(-3, 3, (5, 1)) + 3.0
+    assert _variance(rows).tobytes() == rows.var(axis=1).tobytes()

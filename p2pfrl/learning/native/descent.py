@@ -83,7 +83,7 @@ class NativeDescent(Descent):
         plan, (b, size, _) = self.plan, packed.shape
         order = None
         if plan.minibatches > 1:
-            order = np.stack([streams.permutation(size) for _ in range(plan.epochs)])
+            order = streams.permutations(plan.epochs, size)
         return self.engine.learn(
             rows,
             self._steps.held(state),

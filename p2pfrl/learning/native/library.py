@@ -8,7 +8,19 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from ctypes import POINTER, Structure, byref, c_double, c_float, c_int, c_int32, c_int64, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    addressof,
+    byref,
+    c_char,
+    c_double,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_void_p,
+)
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -661,13 +673,19 @@ def structure(net: Net) -> _Net:
     return made
 
 
+_bytes_of: Any = c_char.from_buffer
+
+
 def _at(array: NDArray[np.generic] | None, dtype: type[np.generic] = np.float32) -> int | None:
     """Return where an array lies."""
     if array is None:
         return None
     assert array.dtype == dtype
     assert array.flags.c_contiguous
-    return array.ctypes.data
+    try:
+        return addressof(_bytes_of(array))  # five times faster than what is below
+    except (TypeError, ValueError):  # nobody may write into it, or it is empty
+        return array.ctypes.data
 
 
 def library() -> ctypes.CDLL:
