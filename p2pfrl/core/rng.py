@@ -207,7 +207,8 @@ class Streams:
 
     def permutation(self, size: int) -> NDArray[np.int64]:
         """Return `(b, size)`: a uniformly random order of range(size) for every row."""
-        return self.permutations(1, size)[0]
+        (order,) = self.permutations(1, size)
+        return order
 
     def permutations(self, count: int, size: int) -> NDArray[np.int64]:
         """Return `(count, b, size)`: the next so many orders of range(size), with fewer calls."""
