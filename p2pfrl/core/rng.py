@@ -207,7 +207,7 @@ class Streams:
 
     def permutation(self, size: int) -> NDArray[np.int64]:
         """Return `(b, size)`: a uniformly random order of range(size) for every row."""
-        (order,) = self.permutations(1, size)
+        order: NDArray[np.int64] = self.permutations(1, size)[0]
         return order
 
     def permutations(self, count: int, size: int) -> NDArray[np.int64]:
