@@ -1,4 +1,4 @@
-"""How often Python looks for garbage in cycles. This module imports nothing that takes time."""
+"""Thresholds of the garbage collector. This module imports nothing that takes time."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -66,7 +66,7 @@ class Progress:
         if update.returns:
             self.finished += len(update.returns)
             self.returns.extend(update.returns)
-            self.mean = sum(self.returns) / len(self.returns)
+            self.mean = _mean(self.returns)
 
     def entry(self, parameters: Vector, time: int, bytes_sent: int, epsilon: float = 0.0) -> Entry:
         """Return the numbers of a round that ends now, and clear the staleness."""
@@ -79,7 +79,7 @@ class Progress:
             self.finished,
             update.loss if update else np.nan,
             bytes_sent,
-            sum(lags) / len(lags) if lags else np.nan,
+            _mean(lags),
             self.steps,
             update.measures if update else {},
             epsilon,
@@ -104,7 +104,7 @@ class Progress:
         latest, returns = state["latest"], state["returns"]
         return cls(
             deque(returns, maxlen=EPISODES),
-            sum(returns) / len(returns) if returns else np.nan,
+            _mean(returns),
             state["finished"],
             state["update"],
             state["steps"],
@@ -195,6 +195,11 @@ class Rounds:
             round: {agent: Entry(*values) for agent, values in found.items()}
             for round, found in state["entries"].items()
         }
+
+
+def _mean(values: Collection[float]) -> float:
+    """Return the mean; nan if there are no values."""
+    return sum(values) / len(values) if values else np.nan
 
 
 def _values(entry: Entry) -> tuple[Any, ...]:

@@ -39,6 +39,7 @@ from p2pfrl.learning.learners.own_networks import own_network, refuse_layers
 from p2pfrl.learning.learners.targets import AfterMixing, met
 from p2pfrl.learning.lr_schedules import factors
 from p2pfrl.learning.native.choice import native_layers
+from p2pfrl.learning.native.library import Target
 from p2pfrl.learning.native.q_learning import NativeQ
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.normalization import RETURNS, SPREAD, personal_parts, take_in
@@ -213,14 +214,8 @@ class DQNStack(Stack, Exchange):
         if native is not None:
             self.optimizer = native
             if self.network.normalizer is None:
-                self._native = NativeQ(
-                    self.network,
-                    native,
-                    double=learner.double,
-                    is_masked=spec.is_masked,
-                    scale=learner.reward_scale,
-                    gamma=learner.gamma,
-                )
+                target = Target(learner.double, spec.is_masked, learner.reward_scale, learner.gamma)
+                self._native = NativeQ(self.network, native, target)
         self._clips = learner.max_grad_norm > 0 and native is None
         self.traits = Traits(
             layout=self.network.layout,

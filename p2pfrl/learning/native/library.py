@@ -146,6 +146,23 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Target:
+    """The target of a TD error: scale r + gamma (1 - terminated) max_a' Q_ahead(s', a').
+
+    Attributes:
+        double: the action a' is that of Q, not of Q_ahead.
+        is_masked: whether observations end with a mask of the actions that are allowed.
+        scale: of rewards.
+        gamma: discount.
+    """
+
+    double: bool
+    is_masked: bool
+    scale: float
+    gamma: float
+
+
+@dataclass(frozen=True)
 class Moments:
     """State of an optimizer, where it has it.
 
@@ -552,27 +569,14 @@ class QLearning:
         library: loaded.
         net: Q, one chain.
         rule: the optimizer.
-        double: the target's action is that of Q.
-        is_masked: whether observations end with a mask.
-        scale: of rewards.
-        gamma: discount.
+        target: of the TD errors.
     """
 
-    def __init__(
-        self,
-        library: ctypes.CDLL,
-        net: Net,
-        rule: Rule,
-        *,
-        double: bool,
-        is_masked: bool,
-        scale: float,
-        gamma: float,
-    ) -> None:
+    def __init__(self, library: ctypes.CDLL, net: Net, rule: Rule, target: Target) -> None:
         assert len(net.chains) == 1
         self._library, self._stride = library, net.stride
         self._net, self._rule = structure(net), _optimizer(rule)
-        self._td = _TD(double, is_masked, scale, gamma)
+        self._td = _TD(target.double, target.is_masked, target.scale, target.gamma)
         self._features = 2 * net.inputs + 3
 
     def gradient(self, rows: Vector, ahead: Vector, sample: Vector, gradient: Vector) -> Vector:

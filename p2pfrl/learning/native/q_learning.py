@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pfrl.core.parameters import Vector
 from p2pfrl.learning.learners.base import State
 from p2pfrl.learning.native.choice import net_of
-from p2pfrl.learning.native.library import QLearning, library
+from p2pfrl.learning.native.library import QLearning, Target, library
 from p2pfrl.learning.native.optimizers import NativeOptimizer
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.optimizers import Factors
@@ -17,33 +17,13 @@ class NativeQ:
     Args:
         network: Q, which sees observations as they are.
         optimizer: clips gradients, too.
-        double: the target's action is that of Q.
-        is_masked: whether observations end with a mask.
-        scale: of rewards.
-        gamma: discount.
+        target: of the TD errors.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        optimizer: NativeOptimizer,
-        *,
-        double: bool,
-        is_masked: bool,
-        scale: float,
-        gamma: float,
-    ) -> None:
+    def __init__(self, network: Network, optimizer: NativeOptimizer, target: Target) -> None:
         assert network.normalizer is None
         self._optimizer = optimizer
-        self._engine = QLearning(
-            library(),
-            net_of(network),
-            optimizer.rule,
-            double=double,
-            is_masked=is_masked,
-            scale=scale,
-            gamma=gamma,
-        )
+        self._engine = QLearning(library(), net_of(network), optimizer.rule, target)
 
     def gradient(self, rows: Vector, ahead: Vector, sample: Vector, gradient: Vector) -> Vector:
         """Write the gradient of the mean Huber loss; return the TD errors `(b, B)`.
