@@ -98,6 +98,9 @@ def write_atomically(
 ) -> None:
     """Write `content` beside `path`, sync it, rename it to `path`, and sync the directory.
 
+    At every moment, and so after a crash at any, there is a whole file at `path` if there was one
+    before: the former content or the new one.
+
     Args:
         path: of the file; what was there before is replaced.
         content: of the file, or its pieces one after the other.
@@ -116,7 +119,7 @@ def write_atomically(
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
-            path.replace(keep)
+            _keep(path, keep)
         temporary.replace(path)
         directory = os.open(path.parent, os.O_RDONLY)
         try:
@@ -126,6 +129,15 @@ def write_atomically(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Give a file a second name, in place of the file that has this name."""
+    try:
+        name.unlink(missing_ok=True)
+        os.link(path, name)
+    except OSError:  # a file system without hard links: for a moment nothing is at `path`
+        path.replace(name)
 
 
 def write_file(

@@ -1,10 +1,12 @@
-"""Reads of files that somebody else may have made."""
+"""Reads of files that somebody else may have made, and atomic writes."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from p2pfrl.core.files import open_regular, read_table
+from p2pfrl.core.files import open_regular, read_table, write_atomically
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,35 @@ def test_only_a_regular_file_is_opened(tmp_path):
     (tmp_path / "file").write_bytes(b"12345")
     with open_regular(tmp_path / "file") as file:
         assert file.read(3) == b"123"
+
+
+def test_a_write_that_fails_at_its_last_step_leaves_the_file_before_it(tmp_path, monkeypatch):
+    path, former = tmp_path / "state", tmp_path / "state.previous"
+    for content in (b"1", b"2"):
+        write_atomically(path, content, keep=former)
+    replace = Path.replace
+
+    def full(self, target):
+        if self.name.endswith(".tmp"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"3", keep=former)
+    assert path.read_bytes() == former.read_bytes() == b"2"
+    monkeypatch.undo()
+    write_atomically(path, b"3", keep=former)
+    assert (path.read_bytes(), former.read_bytes()) == (b"3", b"2")
+    assert sorted(tmp_path.iterdir()) == [path, former]
+
+
+def test_without_hard_links_the_former_file_is_kept_too(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path, former = tmp_path / "state", tmp_path / "state.previous"
+    for content in (b"1", b"2", b"3"):
+        write_atomically(path, content, keep=former)
+    assert (path.read_bytes(), former.read_bytes()) == (b"3", b"2")
