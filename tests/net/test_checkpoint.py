@@ -25,7 +25,7 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.net.checkpoint import Checkpoints, _digest
 from p2pfrl.net.fleet import Fleet
 
-STEPS = ("write", "file", "keep", "place", "directory")
+STEPS = ("write", "file", "keep", "place", "place without links", "directory")
 
 
 def trainer(dimension: int = 8) -> Trainer:
@@ -63,18 +63,19 @@ def test_an_error_at_any_step_leaves_a_good_checkpoint(
 ) -> None:
     checkpoints, seen, ours = two_rounds(tmp_path)
     ours.update([0])
-    calls = {"fsync": 0, "replace": 0}
+    calls = {"fsync": 0, "link": 0, "replace": 0}
     fail_at = {
-        "file": ("fsync", 1),
-        "directory": ("fsync", 2),
-        "keep": ("replace", 1),
-        "place": ("replace", 2),
+        "file": [("fsync", 1)],
+        "directory": [("fsync", 2)],
+        "keep": [("link", 1), ("replace", 1)],  # no hard links, and no renames either
+        "place": [("replace", 1)],
+        "place without links": [("link", 1), ("replace", 2)],
     }
 
     def failing(name: str, real: object) -> object:
         def call(*args: object) -> object:
             calls[name] += 1
-            if fail_at.get(step) == (name, calls[name]):
+            if (name, calls[name]) in fail_at.get(step, []):
                 raise OSError(28, "No space left on device")
             return real(*args)  # type: ignore[operator]
 
@@ -109,22 +110,22 @@ def dying(real):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args)
     return call
-for name in ("fsync", "replace", "open", "close"):
+for name in ("fsync", "link", "unlink", "replace", "open", "close"):
     setattr(os, name, dying(getattr(os, name)))
 checkpoints.save(0, 2, ours)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", range(1, 9))
+@pytest.mark.parametrize("at", range(1, 12))
 def test_a_process_killed_at_any_step_leaves_a_good_checkpoint(at: int, tmp_path: Path) -> None:
     code = KILLED.format(here=str(Path(__file__).parent), directory=str(tmp_path), at=at)
     done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
-    assert done.returncode == (-signal.SIGKILL if at < 8 else 0), (
-        "there are seven such calls in a save"
+    assert done.returncode == (-signal.SIGKILL if at < 11 else 0), (
+        "there are ten such calls in a save"
     )
     first, parameters, _ = restored(tmp_path)
-    assert first == (3 if at > 4 else 2)
+    assert first == (3 if at > 6 else 2)
     expected = trainer()
     for _ in range(first):
         expected.update([0])
