@@ -502,6 +502,7 @@ def _is_saved_whole(scenario: Scenario, world: World) -> bool:
 def _record(
     scenario: Scenario, world: World, reason: str, wall: float, more: Mapping[str, Any]
 ) -> Record:
+    world.simulation.note_unfinished()
     recorder, (late, expired) = world.recorder, world.simulation.waited()
     layout = world.assembly.learning.stack.layout
     parameters = (

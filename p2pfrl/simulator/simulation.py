@@ -295,6 +295,14 @@ class Simulation:
             late, expired = late + schedule.messages_late, expired + schedule.deadlines_expired
         return late, expired
 
+    def note_unfinished(self) -> None:
+        """Let the witness see the updates that the end of the run cuts off, up to now."""
+        for _, _, call, arguments in self._loop.alone():
+            if call in (self.could_end, self.ends):
+                agent, training, start, *_ = arguments
+                if training == self._lives[agent].training and start < self._loop.now:
+                    self._witness.interval(agent, "train", start, self._loop.now)
+
     def end(self) -> str:
         """Return why nobody runs any more. Called only if rounds are missing.
 

@@ -21,6 +21,7 @@ from p2pfrl.results.groups import group
 from p2pfrl.results.plots import FIGURES, Look, draw, register
 from p2pfrl.results.plots import Figure as Kind
 from p2pfrl.results.plots.agreeing import film_of_consensus
+from p2pfrl.results.plots.data import encode_data
 from p2pfrl.results.plots.style import Drawing, panels, style
 from p2pfrl.results.plots.timeline import window
 from p2pfrl.results.record import save
@@ -57,8 +58,28 @@ def test_lines_bands_marks_bars_and_maps_are_in_the_data() -> None:
     end = window(one.timeline)
     trained = {(i.agent, i.start) for i in one.timeline if i.kind == "train" and i.start < end}
     bars = [row for row in found["timeline"] if row["series"] == "train"]
-    assert {round(float(row["y_end"]) - 0.4) for row in bars} == {agent for agent, _ in trained}
+    assert {int(row["agent"]) for row in bars} == {agent for agent, _ in trained}
     assert len(bars) == len(trained)
+    for row in found["timeline"]:
+        assert float(row["y"]) < int(row["agent"]) + 0.2 < float(row["y_end"])
+    assert [row["agent"] for row in found["graph"]] == ["0", "1", "2", "3"] * 2
+    assert {row["agent"] for row in cells if row["y"] == "3"} == {"3"}
+
+
+def test_the_data_name_coordinators_and_what_bars_stand_for() -> None:
+    (picture,) = draw(
+        group([record(3, mode="central")]), Look(formats=(), only=("graph",), has_data=True)
+    )
+    agents = [row["agent"] for row in rows_of(picture.files["csv"])]
+    assert agents == ["0", "1", "2", "coordinator"] * (len(agents) // 4)
+    figure = Figure()
+    axes = figure.subplots()
+    axes.bar([0, 1], [3.0, 4.0], width=0.6)
+    axes.scatter([0.2, 0.5, 0.8], [1.0, 2.0, 3.0])
+    axes.set_xticks([0, 1], ["one", "other"])
+    rows = rows_of(encode_data(figure, "mine"))
+    assert [row["x_label"] for row in rows if row["kind"] == "bar"] == ["one", "other"]
+    assert [row["x_label"] for row in rows if row["kind"] == "point"] == ["one", "", "other"]
 
 
 def test_the_data_of_a_map_of_settings_has_their_values() -> None:

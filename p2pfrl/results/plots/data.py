@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice, repeat
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection, PolyCollection
@@ -18,14 +21,33 @@ from numpy.typing import NDArray
 
 from p2pfrl.results.plots.bars import Bars
 
-COLUMNS = ("panel", "kind", "series", "x", "y", "x_end", "y_end", "value", "x_label", "y_label")
+COLUMNS = (
+    *("panel", "kind", "series"),
+    *("x", "y", "x_end", "y_end", "value", "x_label", "y_label", "agent"),
+)
 """Columns of the file.
 
 `kind` is `point` of a line or a mark, with `value` where its color shows one; `band`, from (x, y)
 to (x, y_end); `bar`, from (x, y) to (x_end, y_end); or `cell`, of a map, with its `value`. Where an
-axis has names in place of numbers, `x_label` and `y_label` are those at x and y.
+axis has names in place of numbers, `x_label` and `y_label` are those nearest to its middle. `agent`
+is the agent or coordinator of a point, a bar or a cell that is of one alone.
 """
 _CORNERS = ("x", "y", "x_end", "y_end")
+
+
+_AGENTS: WeakKeyDictionary[Artist, Sequence[int | str]] = WeakKeyDictionary()
+"""Agents of what artists show, for as long as the artists exist."""
+
+
+def belong(artist: Artist, agents: Sequence[int | str]) -> None:
+    """Note whose points or bars an artist shows, or whose rows of a map: names in their order."""
+    _AGENTS[artist] = agents
+
+
+def _agents(artist: Artist) -> Iterator[str | None]:
+    """Yield the agents of what an artist shows, and then None without end."""
+    yield from map(str, _AGENTS.get(artist, ()))
+    yield from repeat(None)
 
 
 def encode_data(figure: Figure, name: str) -> bytes:
@@ -44,7 +66,8 @@ def encode_data(figure: Figure, name: str) -> bytes:
         panel = _panel(axes, place)
         names = {f"{place}_label": _names(getattr(axes, f"{place}axis")) for place in "xy"}
         for row in _rows(axes):
-            row |= {column: names[column].get(row[column[0]]) for column in names}
+            for column, known in names.items():
+                row[column] = _nearest(known, row, column[0])
             writer.writerow([panel, *(_text(row.get(column)) for column in COLUMNS[1:])])
     return out.getvalue().encode()
 
@@ -71,6 +94,15 @@ def _names(axis: Axis) -> dict[float, str]:
     return {} if all(name == f"{place:g}" for place, name in found.items()) else found
 
 
+def _nearest(names: dict[float, str], row: dict[str, Any], axis: str) -> str | None:
+    """Return the name at the middle of what a row shows; None if the nearest is half of 1 away."""
+    if not names:
+        return None
+    middle = 0.5 * (row[axis] + row.get(f"{axis}_end", row[axis]))
+    place = min(names, key=lambda place: abs(place - middle))
+    return names[place] if abs(place - middle) < 0.5 else None
+
+
 def _text(value: object) -> str:
     """Return a cell; a number that is nothing is empty."""
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
@@ -89,12 +121,16 @@ def _rows(axes: Axes) -> Iterator[dict[str, Any]]:
         if isinstance(collection, PathCollection):
             colors = collection.get_array()
             known = [] if colors is None else _numbers(colors)
-            for place, (x, y) in enumerate(np.asarray(collection.get_offsets()).tolist()):
+            points = np.asarray(collection.get_offsets()).tolist()
+            for place, (agent, (x, y)) in enumerate(zip(_agents(collection), points, strict=False)):
                 value = known[place] if place < len(known) else None
-                yield {"kind": "point", "series": series, "x": x, "y": y, "value": value}
+                own = {"kind": "point", "series": series, "agent": agent}
+                yield own | {"x": x, "y": y, "value": value}
         elif isinstance(collection, Bars):
-            for corners in collection.corners.tolist():
-                yield {"kind": "bar", "series": series} | dict(zip(_CORNERS, corners, strict=True))
+            own = {"kind": "bar", "series": series}
+            corners = collection.corners.tolist()
+            for agent, ends in zip(_agents(collection), corners, strict=False):
+                yield own | dict(zip(_CORNERS, ends, strict=True)) | {"agent": agent}
         elif isinstance(collection, PolyCollection):
             for path in collection.get_paths():
                 yield from _band(np.asarray(path.vertices, dtype=np.float64), series)
@@ -114,9 +150,11 @@ def _rows(axes: Axes) -> Iterator[dict[str, Any]]:
         left, right, bottom, top = image.get_extent()
         cells = np.ma.filled(np.ma.asarray(image.get_array(), dtype=np.float64), np.nan)
         rows, columns = cells.shape
+        agents = [*islice(_agents(image), rows)]
         for row, column in np.ndindex(rows, columns):
             yield {
                 "kind": "cell",
+                "agent": agents[row],
                 "x": left + (column + 0.5) * (right - left) / columns,
                 "y": _height(image.origin, row, rows, bottom, top),
                 "value": float(cells[row, column]),

@@ -19,6 +19,7 @@ from p2pfrl.core.graph import Graph, undirected
 from p2pfrl.core.types import COORDINATOR, name_of
 from p2pfrl.results.groups import Group, final_rows, is_one_model, scenario_keys
 from p2pfrl.results.numbers import drawable, number
+from p2pfrl.results.plots.data import belong
 from p2pfrl.results.plots.style import FAULT, GRAY, INK, Drawing, panels
 from p2pfrl.results.record import BYZANTINE, Record, is_index
 from p2pfrl.results.rounds import EPISODES
@@ -365,7 +366,7 @@ def _draw(
         zorder=2,
         rasterized=n > _VECTORS,
     )
-    axes.scatter(
+    unknown = axes.scatter(
         own[~finite, 0],
         own[~finite, 1],
         c="white",
@@ -375,9 +376,12 @@ def _draw(
         zorder=2,
         rasterized=n > _VECTORS,
     )
-    axes.scatter(
+    squares = axes.scatter(
         coordinators[:, 0], coordinators[:, 1], c=INK, s=min(size, 90.0), marker="s", zorder=2
     )
+    belong(marks, np.flatnonzero(finite).tolist())
+    belong(unknown, np.flatnonzero(~finite).tolist())
+    belong(squares, (graph.labels or ())[agents:])
     if n <= 50:
         _names(axes, graph, positions, marks.to_rgba(by_agent))
     axes.set_aspect("equal")

@@ -8,6 +8,7 @@ import numpy as np
 
 from p2pfrl.results.groups import Group, final_rows, varied
 from p2pfrl.results.numbers import drawable
+from p2pfrl.results.plots.data import belong
 from p2pfrl.results.plots.style import Drawing, colors, legend, panels, vertical
 from p2pfrl.results.record import PHYSICS
 
@@ -28,7 +29,7 @@ def return_by_physics(groups: Sequence[Group]) -> Drawing | None:
             x = drawable(np.concatenate([r[column] for r in rows]))
             y = drawable(np.concatenate([r["return"] for r in rows]))
             size = 34 if len(x) <= 40 else 14
-            panel.scatter(
+            dots = panel.scatter(
                 x,
                 y,
                 s=size,
@@ -40,6 +41,7 @@ def return_by_physics(groups: Sequence[Group]) -> Drawing | None:
                 zorder=3,
                 rasterized=len(x) > 2000,
             )
+            belong(dots, np.concatenate([r["agent"] for r in rows]).tolist())
         panel.set_xlabel(column.removeprefix(PHYSICS).replace("_", " "))
         panel.margins(0.06)
     vertical(axes, "final return")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from p2pfrl.results.fairness import fairness
 from p2pfrl.results.groups import Group, is_one_model
 from p2pfrl.results.numbers import drawable
+from p2pfrl.results.plots.data import belong
 from p2pfrl.results.plots.style import (
     FAULTS,
     Drawing,
@@ -70,6 +71,8 @@ def agents_by_rounds(groups: Sequence[Group]) -> Drawing | None:
             origin="lower",
             extent=(rounds[0], rounds[1], -0.5, n - 0.5),
         )
+        if len(cells) == n:
+            belong(image, range(n))
         panel.grid(visible=False)
         panel.set_xlabel(unit_of(groups[:1], "round").label)
         panel.xaxis.set_major_locator(whole_numbers())

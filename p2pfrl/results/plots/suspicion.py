@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from p2pfrl.results.groups import Group
+from p2pfrl.results.plots.data import belong
 from p2pfrl.results.plots.style import Drawing, panels
 from p2pfrl.results.suspects import ALARM
 
@@ -38,6 +39,7 @@ def suspicion(groups: Sequence[Group]) -> Drawing | None:
         vmax=2.0 * ALARM,
         extent=(first - 0.5, last + 0.5, len(drawn) - 0.5, -0.5),
     )
+    belong(image, ids[drawn].tolist())
     step = max(1, -(-len(drawn) // 16))
     axis.set_yticks(range(0, len(drawn), step), [str(ids[i]) for i in drawn[::step]])
     liars = ids[drawn[::step]]

@@ -15,6 +15,7 @@ from p2pfrl.results.faults import Happened, faults
 from p2pfrl.results.groups import Group
 from p2pfrl.results.numbers import dig, duration, scale
 from p2pfrl.results.plots.bars import Bars
+from p2pfrl.results.plots.data import belong
 from p2pfrl.results.plots.style import ACTIONS, FAULT, GRAY, INK, Drawing, legend, panels
 from p2pfrl.results.record import Interval
 
@@ -53,6 +54,7 @@ def timeline(groups: Sequence[Group]) -> Drawing | None:
             zorder=3 if kind == "send" else 2,
         )
         axes.add_collection(bars, autolim=False)
+        belong(bars, [name_of(i.agent) for i in shown])
     axes.set_ylim(len(agents) - 0.4, -0.6)
     axes.set_xlim(0, end / unit.divisor)
     step = max(1, len(agents) // 20)
