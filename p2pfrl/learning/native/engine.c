@@ -35,6 +35,7 @@
 #define LANES 16
 #define MAX_LAYERS 8
 #define UP(n) (((n) + 15) & ~15)
+#define UP8(n) (((n) + 7) & ~7)
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float v __attribute__((vector_size(4 * W)));
@@ -142,55 +143,59 @@ INLINE v vtanh(v x) {
     return x * p / q;
 }
 
-/* C (M, N) = A (M, K) B (K, N) + bias (N), bias 0 where the pointer is. N is a multiple of 16; A[i, k]
-   is at i * am + k * ak. Each number of C adds along K: the shape of a tile changes no order. */
-#define TILE(MR, NV)                                                                              \
-    INLINE void tile_##MR##_##NV(int K, const float *A, long am, long ak, const float *B,         \
-                                 long ldb, float *C, long ldc, const float *bias) {               \
-        v c[MR][NV];                                                                              \
+/* C (M, N) = A (M, K) B (K, N) + bias (N), bias 0 where the pointer is. N is a multiple of 8; A[i, k]
+   is at i * am + k * ak. Each number of C adds along K: the shape of a tile changes no order. A tile
+   has MR rows of NV vectors, whose type is V. */
+#define TILE(V, MR, NV)                                                                           \
+    INLINE void V##_tile_##MR##_##NV(int K, const float *A, long am, long ak, const float *B,     \
+                                     long ldb, float *C, long ldc, const float *bias) {           \
+        enum { LONG = sizeof(V) / 4 };                                                            \
+        V c[MR][NV];                                                                              \
         for (int j = 0; j < NV; j++) {                                                            \
-            v first = bias ? load(bias + W * j) : all(0);                                         \
+            V first = {0};                                                                        \
+            if (bias) first = *(const V##_any *)(bias + LONG * j);                                \
             for (int i = 0; i < MR; i++) c[i][j] = first;                                         \
         }                                                                                         \
         for (int k = 0; k < K; k++) {                                                             \
-            v b[NV];                                                                              \
-            for (int j = 0; j < NV; j++) b[j] = load(B + k * ldb + W * j);                        \
+            V b[NV];                                                                              \
+            for (int j = 0; j < NV; j++) b[j] = *(const V##_any *)(B + k * ldb + LONG * j);       \
             for (int i = 0; i < MR; i++) {                                                        \
-                v a = all(A[i * am + k * ak]);                                                    \
-                for (int j = 0; j < NV; j++) c[i][j] = madd(a, b[j], c[i][j]);                     \
+                V a = A[i * am + k * ak] - (V){0};                                                \
+                for (int j = 0; j < NV; j++) c[i][j] = V##_madd(a, b[j], c[i][j]);                 \
             }                                                                                     \
         }                                                                                         \
         for (int i = 0; i < MR; i++)                                                              \
-            for (int j = 0; j < NV; j++) store(C + i * ldc + W * j, c[i][j]);                     \
+            for (int j = 0; j < NV; j++) *(V##_any *)(C + i * ldc + LONG * j) = c[i][j];          \
     }
-#define ROWS(MR, NV)                                                                              \
+#define ROWS(V, MR, NV)                                                                           \
     for (; M - m >= MR; m += MR)                                                                  \
-        tile_##MR##_##NV(K, A + m * am, am, ak, B + n, ldb, C + m * ldc + n, ldc, bias ? bias + n : 0);
-#define COLUMNS(MOST, NV)                                                                         \
-    for (; n + W * NV <= N; n += W * NV) {                                                        \
+        V##_tile_##MR##_##NV(K, A + m * am, am, ak, B + n, ldb, C + m * ldc + n, ldc,             \
+                             bias ? bias + n : 0);
+#define COLUMNS(V, MOST, NV)                                                                      \
+    for (; n + NV * (int)sizeof(V) / 4 <= N; n += NV * (int)sizeof(V) / 4) {                      \
         int m = 0;                                                                                \
-        ROWS(MOST, NV) ROWS(4, NV) ROWS(2, NV) ROWS(1, NV)                                        \
+        ROWS(V, MOST, NV) ROWS(V, 4, NV) ROWS(V, 2, NV) ROWS(V, 1, NV)                            \
     }
-#if W == 8 /* 16 registers */
-TILE(6, 2) TILE(4, 2) TILE(2, 2) TILE(1, 2)
+#define TILES(V, MOST, NV) TILE(V, MOST, NV) TILE(V, 4, NV) TILE(V, 2, NV) TILE(V, 1, NV)
+#define v_madd madd
+#if W == 16 /* 32 registers */
+typedef float v8 __attribute__((vector_size(32)));
+typedef v8 v8_any __attribute__((aligned(4), may_alias));
+INLINE v8 v8_madd(v8 a, v8 b, v8 c) { return (v8)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+TILES(v, 6, 4) TILES(v, 12, 1) TILES(v8, 16, 1)
+#define ALL_COLUMNS COLUMNS(v, 6, 4) COLUMNS(v, 12, 1) COLUMNS(v8, 16, 1)
+#elif W == 8 /* 16 registers */
+TILES(v, 6, 2) TILES(v, 12, 1)
+#define ALL_COLUMNS COLUMNS(v, 6, 2) COLUMNS(v, 12, 1)
 #else /* 32 registers */
-TILE(6, 4) TILE(4, 4) TILE(2, 4) TILE(1, 4)
-#endif
-#if W == 16
-TILE(12, 1) TILE(4, 1) TILE(2, 1) TILE(1, 1)
+TILES(v, 6, 4) TILES(v, 12, 2)
+#define ALL_COLUMNS COLUMNS(v, 6, 4) COLUMNS(v, 12, 2)
 #endif
 
 static void multiply(int M, int N, int K, const float *A, long am, long ak, const float *B,
                      long ldb, float *C, long ldc, const float *bias) {
     int n = 0;
-#if W == 8
-    COLUMNS(6, 2)
-#else
-    COLUMNS(6, 4)
-#endif
-#if W == 16
-    COLUMNS(12, 1)
-#endif
+    ALL_COLUMNS
 }
 
 #if defined(__has_builtin)
@@ -278,6 +283,7 @@ typedef struct {
     float *delta[2];              /* (B, UP(outputs)) gradient by the outputs */
     float *under[2];              /* two of (B, most) */
     float *product;               /* (most, most) */
+    float *sums;                  /* (most,) */
     float *x;                     /* (B, UP(inputs)) */
     float *action;                /* (width, UP(B)) */
     float *log_prob, *advantage, *target; /* (UP(B),) */
@@ -312,6 +318,7 @@ static void place(arena_t *arena, const net_t *net, const policy_t *policy, int 
         }
     for (int i = 0; i < 2; i++) s->under[i] = take(arena, B * most);
     s->product = take(arena, most * most);
+    s->sums = take(arena, most);
     s->x = take(arena, (long)B * UP(net->inputs));
     s->action = take(arena, (long)policy->width * UP(B));
     s->log_prob = take(arena, UP(B));
@@ -332,6 +339,10 @@ static char *reserve(long bytes) {
 }
 
 /* ------------------------------------------------------------------ layers */
+
+static int outputs_of(const net_t *net, int c) {
+    return net->chain[c].layer[net->chain[c].layers - 1].outputs;
+}
 
 static void prepare(const net_t *net, const float *row, weights_t *w) {
     for (int c = 0; c < net->chains; c++)
@@ -354,7 +365,7 @@ static void run_chain(const net_t *net, const weights_t *w, int c, const float *
     for (int l = 0; l < chain->layers; l++) {
         const layer_t *y = &chain->layer[l];
         long width = UP(y->outputs);
-        multiply(B, width, y->inputs, x, ldx, 1, w->forward[c][l], width, hidden[l], width,
+        multiply(B, UP8(y->outputs), y->inputs, x, ldx, 1, w->forward[c][l], width, hidden[l], width,
                  w->bias[c][l]);
         if (l < chain->layers - 1) {
             if (net->relu)
@@ -369,31 +380,48 @@ static void run_chain(const net_t *net, const weights_t *w, int c, const float *
     }
 }
 
+/* Adds the columns of a (R, C) along the rows; sums (C,). */
+static void add_rows(long R, long C, const float *a, float *sums) {
+    for (long n = 0; n < C; n += W) {
+        v sum = all(0);
+        for (long i = n; i < R * C; i += C) sum += load(a + i);
+        store(sums + n, sum);
+    }
+}
+
+/* Multiplies the gradient by the outputs of a hidden layer, a (R, C), with the slope of its activation
+   at h; adds the columns as `add_rows` does. */
+INLINE void add_slopes(int relu, long R, long C, const float *h, float *a, float *sums) {
+    for (long n = 0; n < C; n += W) {
+        v sum = all(0);
+        for (long i = n; i < R * C; i += C) {
+            v y = load(h + i), x = load(a + i);
+            x = relu ? SELECT(y > 0.0f, x, all(0)) : x * madd(-y, y, all(1));
+            store(a + i, x);
+            sum += x;
+        }
+        store(sums + n, sum);
+    }
+}
+
 /* The gradient by the weights and biases of chain c, from that by its outputs, s->delta[c]; that by
    the inputs is added to into (B, UP(inputs)). Each is left out where the pointer is 0. */
 static void backward_chain(const net_t *net, const float *row, scratch_t *s, int c, int B,
                            float *gradient, float *into) {
     const chain_t *chain = &net->chain[c];
     const float *delta = s->delta[c];
+    add_rows(B, UP(outputs_of(net, c)), delta, s->sums);
     for (int l = chain->layers - 1; l >= 0; l--) {
         const layer_t *y = &chain->layer[l];
         const float *below = l ? s->hidden[c][l - 1] : s->x;
         long inputs = UP(y->inputs), outputs = UP(y->outputs), ldb = l ? inputs : UP(net->inputs);
         int exact = y->inputs % 16 == 0;
-        if (gradient) {
-            multiply(y->outputs, inputs, B, delta, 1, outputs, below, ldb,
-                     exact ? gradient + y->weight : s->product, inputs, 0);
-            if (!exact)
-                for (int i = 0; i < y->outputs; i++)
-                    memcpy(gradient + y->weight + (long)i * y->inputs, s->product + i * inputs,
-                           4L * y->inputs);
-            for (int n = 0; n < outputs; n += 16) {
-                v sum[16 / W];
-                for (int i = 0; i < 16 / W; i++) sum[i] = all(0);
-                for (int j = 0; j < B; j++)
-                    for (int i = 0; i < 16 / W; i++) sum[i] += load(delta + j * outputs + n + W * i);
-                memcpy(gradient + y->bias + n, sum, 4L * (y->outputs - n < 16 ? y->outputs - n : 16));
-            }
+        if (gradient) memcpy(gradient + y->bias, s->sums, 4L * y->outputs);
+        if (gradient && exact)
+            multiply(y->outputs, inputs, B, delta, 1, outputs, below, ldb, gradient + y->weight, inputs, 0);
+        if (gradient && !exact) { /* transposed: fewer numbers are computed that nobody needs */
+            multiply(y->inputs, outputs, B, below, 1, ldb, delta, outputs, s->product, outputs, 0);
+            transpose(y->inputs, y->outputs, s->product, outputs, gradient + y->weight, y->inputs);
         }
         if (!l && !into) break;
         const float *weight = exact ? row + y->weight : s->weights.backward[c][l];
@@ -404,13 +432,9 @@ static void backward_chain(const net_t *net, const float *row, scratch_t *s, int
             break;
         }
         if (net->relu)
-            for (long i = 0; i < B * inputs; i += W)
-                store(under + i, SELECT(load(below + i) > 0.0f, load(under + i), all(0)));
+            add_slopes(1, B, inputs, below, under, s->sums);
         else
-            for (long i = 0; i < B * inputs; i += W) {
-                v h = load(below + i);
-                store(under + i, load(under + i) * madd(-h, h, all(1)));
-            }
+            add_slopes(0, B, inputs, below, under, s->sums);
         delta = under;
     }
 }
@@ -741,10 +765,6 @@ static long place_kept(arena_t arena, const net_t *net, int B, scratch_t *s) {
     return (arena.at - start) / 4;
 }
 
-static int outputs_of(const net_t *net, int c) {
-    return net->chain[c].layer[net->chain[c].layers - 1].outputs;
-}
-
 static int all_outputs(const net_t *net) {
     int n = 0;
     for (int c = 0; c < net->chains; c++) n += outputs_of(net, c);
@@ -805,6 +825,7 @@ int engine_backward(const net_t *net, int b, const float *rows, int B, const flo
         }
         for (int i = 0; i < 2; i++) s.under[i] = take(&arena, B * most);
         s.product = take(&arena, most * most);
+        s.sums = take(&arena, most);
         sum = take(&arena, B * ldx);
         if (turn == 0 && !(memory = reserve((long)arena.at))) return 1;
     }
