@@ -62,9 +62,26 @@ INLINE v madd(v a, v b, v c) {
 #endif
 }
 
-/* Both keep an x that is not a number. */
-INLINE v at_most(v x, v most) { return SELECT(x > most, most, x); }
-INLINE v at_least(v x, v least) { return SELECT(x < least, least, x); }
+/* Both keep an x that is not a number, and -0 where the other is 0: a minimum of x86 is its second number
+   unless the first is less. */
+INLINE v at_most(v x, v most) {
+#if W == 16
+    return (v)_mm512_min_ps((__m512)most, (__m512)x);
+#elif W == 8
+    return (v)_mm256_min_ps((__m256)most, (__m256)x);
+#else
+    return SELECT(x > most, most, x);
+#endif
+}
+INLINE v at_least(v x, v least) {
+#if W == 16
+    return (v)_mm512_max_ps((__m512)least, (__m512)x);
+#elif W == 8
+    return (v)_mm256_max_ps((__m256)least, (__m256)x);
+#else
+    return SELECT(x < least, least, x);
+#endif
+}
 
 INLINE v root(v x) {
 #if W == 16
@@ -455,7 +472,7 @@ typedef struct {
 static choice_t categorical(const float *head, long ldh, int actions, v action, float *weight,
                             float *kept) {
     v top = load(head), sum = all(0), own = all(0), entropy = all(0);
-    for (int i = 1; i < actions; i++) top = SELECT(load(head + i * ldh) > top, load(head + i * ldh), top);
+    for (int i = 1; i < actions; i++) top = at_least(top, load(head + i * ldh));
     for (int i = 0; i < actions; i++) {
         v x = load(head + i * ldh) - top, e = vexp(x);
         store(weight + i * W, e);
@@ -944,7 +961,9 @@ int engine_td(const net_t *net, const td_t *td, int b, float *rows, const float 
 /* What acting of one agent needs; the memory is that of `actor_place`. */
 typedef struct {
     weights_t weights;
-    float *hidden[2][MAX_LAYERS], *x, *logits;
+    float *hidden[2][MAX_LAYERS], *x;
+    float *head;   /* (outputs, UP(m)) */
+    float *weight; /* (outputs, W) unnormalized probabilities */
 } actor_t;
 
 static void place_actor(arena_t *arena, const net_t *net, const policy_t *policy, int m,
@@ -953,40 +972,40 @@ static void place_actor(arena_t *arena, const net_t *net, const policy_t *policy
         for (int l = 0; l < net->chain[c].layers; l++)
             a->hidden[c][l] = take(arena, (long)m * UP(net->chain[c].layer[l].outputs));
     a->x = take(arena, (long)m * UP(net->inputs));
-    a->logits = take(arena, UP(policy->outputs) + LANES);
+    a->head = take(arena, (long)policy->outputs * UP(m));
+    a->weight = take(arena, (long)policy->outputs * W);
 }
 
-/* The action of one discrete choice with logits z, (UP(actions),): the number of actions whose
-   cumulated probability is up to `uniform`; the likeliest one without a number. */
-static int choose(float *z, int actions, const float *uniform, float *log_prob) {
-    int best = 0, action = 0;
-    for (int i = 1; i < actions; i++)
-        if (z[i] > z[best]) best = i;
-    if (!uniform) return best;
-    const float top = z[best];
-    float sum = 0, limit, own;
-    v log_sum;
-    for (int i = actions; i < UP(actions); i++) z[i] = top;
-    for (int i = 0; i < actions; i += W) store(z + i, load(z + i) - top);
-    own = z[0];
-    float weight[LANES];
-    /* twice over the actions: the sum, then the action */
+/* The actions of W instances, whose logits are the columns of z (actions, ldz): of each the number of actions
+   whose cumulated probability is up to `uniform`. */
+static v draw(const float *z, long ldz, int actions, v uniform, float *weight, v *log_prob) {
+    v top = load(z), sum = all(0), cumulated = all(0), action = all(0);
+    for (int i = 1; i < actions; i++) top = at_least(top, load(z + i * ldz));
+    v own = load(z) - top;
     for (int i = 0; i < actions; i++) {
-        if (i % LANES == 0)
-            for (int j = 0; j < LANES; j += W) store(weight + j, vexp(load(z + i + j)));
-        sum += weight[i % LANES];
+        v e = vexp(load(z + i * ldz) - top);
+        store(weight + i * W, e);
+        sum += e;
     }
-    limit = *uniform * sum;
-    float cumulated = 0;
+    v limit = uniform * sum;
     for (int i = 0; i < actions - 1; i++) {
-        if (i % LANES == 0 && actions > LANES)
-            for (int j = 0; j < LANES; j += W) store(weight + j, vexp(load(z + i + j)));
-        cumulated += weight[i % LANES];
-        action += cumulated <= limit;
+        cumulated += load(weight + i * W);
+        vi is_passed = cumulated <= limit;
+        action += SELECT(is_passed, all(1), all(0));
+        own = SELECT(is_passed, load(z + (i + 1) * ldz) - top, own);
     }
-    log_sum = vlog(all(sum));
-    own = z[action];
-    *log_prob += own - log_sum[0];
+    *log_prob += own - vlog(sum);
+    return action;
+}
+
+/* The likeliest actions, the first where several are. */
+static v likeliest(const float *z, long ldz, int actions) {
+    v top = load(z), action = all(0);
+    for (int i = 1; i < actions; i++) {
+        v own = load(z + i * ldz);
+        action = SELECT(own > top, all((float)i), action);
+        top = at_least(top, own);
+    }
     return action;
 }
 
@@ -996,48 +1015,56 @@ static int choose(float *z, int actions, const float *uniform, float *log_prob) 
 static void act(const net_t *net, const policy_t *policy, const float *row, const weights_t *w,
                 actor_t *s, int m, const float *obs, const float *seen, const float *noise,
                 float *samples, float *values, int64_t *chosen, float *moved) {
-    const int o = net->inputs, k = policy->outputs, width = policy->width;
-    const long features = o + width + 3, ldx = UP(o);
-    const layer_t *head = &net->chain[0].layer[net->chain[0].layers - 1];
-    const float *out = s->hidden[0][net->chain[0].layers - 1];
+    const int o = net->inputs, k = policy->outputs, width = policy->width, last = net->chain[0].layers - 1;
+    const long features = o + width + 3, ldx = UP(o), ldz = UP(m), ldo = UP(outputs_of(net, 0));
+    const float *out = s->hidden[0][last], *log_std = row + policy->log_std;
     for (int j = 0; j < m; j++) copy(s->x + j * ldx, seen + (long)j * o, o);
     run_chain(net, w, 0, s->x, ldx, m, s->hidden[0]);
-    for (int j = 0; j < m; j++, out += UP(head->outputs)) {
-        float *sample = samples ? samples + j * features : 0;
-        float log_prob = 0;
-        int first = 0;
+    transpose(m, k, out, ldo, s->head, ldz);
+    for (int i = 0; policy->masked && i < k; i++)
+        for (int j = 0; j < m; j++) {
+            const float mask = obs[(long)j * o + o - k + i];
+            s->head[i * ldz + j] = __builtin_fmaf(s->head[i * ldz + j], mask, (mask - 1.0f) * 1e9f);
+        }
+    for (int j = 0; j < m; j += W) {
+        const int count = m - j < W ? m - j : W;
+        v log_prob = all(0);
+        float number[W] = {0};
+        const float *z = s->head + j;
         for (int h = 0; h < width; h++) {
-            float action;
+            v action, drawn = all(0);
+            if (noise) {
+                copy(number, noise + (long)h * m + j, count);
+                drawn = load(number);
+            }
             if (policy->gaussian) {
-                const float log_std = row[policy->log_std + h];
-                action = out[h];
+                v mean = load(z);
+                action = mean;
                 if (noise) {
-                    action = __builtin_fmaf(vexp(all(log_std))[0], noise[h * m + j], out[h]);
-                    const float z = (action - out[h]) * vexp(all(-log_std))[0];
-                    log_prob -= __builtin_fmaf(0.5f * z, z, log_std + 0.918938533f);
+                    action = madd(vexp(all(log_std[h])), drawn, mean);
+                    v apart = (action - mean) * vexp(all(-log_std[h]));
+                    log_prob -= madd(0.5f * apart, apart, all(log_std[h] + 0.918938533f));
                 }
-                if (moved) moved[j * width + h] = action;
+                z += ldz;
             } else {
                 const int actions = policy->choices[h];
-                memcpy(s->logits, out + first, 4L * actions);
-                if (policy->masked)
-                    for (int i = 0; i < actions; i++) {
-                        const float mask = obs[(long)j * o + o - k + first + i];
-                        s->logits[i] = __builtin_fmaf(s->logits[i], mask, (mask - 1.0f) * 1e9f);
-                    }
-                const int found = choose(s->logits, actions, noise ? noise + h * m + j : 0, &log_prob);
-                action = (float)found;
-                if (chosen) chosen[j * width + h] = found;
-                first += actions;
+                action = noise ? draw(z, ldz, actions, drawn, s->weight, &log_prob) : likeliest(z, ldz, actions);
+                z += actions * ldz;
             }
-            if (sample) sample[o + h] = action;
+            store(number, action);
+            for (long i = 0; i < count; i++) {
+                if (samples) samples[(j + i) * features + o + h] = number[i];
+                if (chosen) chosen[(j + i) * width + h] = (int64_t)number[i];
+                if (moved) moved[(j + i) * width + h] = number[i];
+            }
         }
-        if (sample) {
-            copy(sample, obs + (long)j * o, o);
-            sample[o + width] = log_prob;
+        store(number, log_prob);
+        for (long i = 0; samples && i < count; i++) {
+            copy(samples + (j + i) * features, obs + (j + i) * o, o);
+            samples[(j + i) * features + o + width] = number[i];
         }
-        if (values) values[j] = out[k];
     }
+    for (int j = 0; values && j < m; j++) values[j] = out[j * ldo + k];
 }
 
 /* Numbers that `engine_prepare` writes for one agent. */
