@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 from p2pfrl.core.members import Members
 from p2pfrl.core.modules import find_class, is_of_package, is_place, place_of
 from p2pfrl.core.problems import details, problem, refuse
-from p2pfrl.core.rule import in_our_words
+from p2pfrl.core.rule import in_our_words, unrepresentable
 from p2pfrl.core.wording import closest, did_you_mean, show
 
 T = TypeVar("T")
@@ -78,6 +78,8 @@ def construct(
         made: T = adapter(cls).validate_json(json.dumps(own), strict=True)
     except ValidationError as error:
         problems += details(error)
+    else:
+        problems += unrepresentable(made)
     if problems:
         raise refuse(*problems)
     return made

@@ -6,6 +6,7 @@ The fields of a rule are its options, its scenario schema and its `repr` in the 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields
 from functools import wraps
@@ -13,20 +14,26 @@ from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import InitErrorDetails
 
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.problems import phrases
+from p2pfrl.core.problems import phrases, problem, refuse
+from p2pfrl.core.wording import show
 
 T = TypeVar("T")
+
+_SMALLEST, _LARGEST = 1e-45, 3.4e38
+_HELD = "must be a number that 32 bits can hold, 1e-45 to 3.4e38 in size"
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
 def rule(cls: type[T]) -> type[T]:
     """Make `cls` a rule: a frozen, keyword-only dataclass whose options are validated.
 
-    Unknown options, infinity and nan are refused. A rule is compared, hashed, shown and protected
-    like any frozen dataclass. All rules share the methods for that, because compiling them for
-    each class would take half of the time of its import.
+    Unknown options, infinity and nan are refused, and so are numbers that 32 bits cannot hold. A
+    rule is compared, hashed, shown and protected like any frozen dataclass. All rules share the
+    methods for that, because compiling them for each class would take half of the time of its
+    import.
     """
     config = ConfigDict(
         extra="forbid",
@@ -66,12 +73,40 @@ def in_our_words(cls: type[Any]) -> None:
             problems = error
         else:
             in_our_words(cls)
-            return
+            if not (strange := unrepresentable(self)):
+                return
+            problems = refuse(*strange)
         in_our_words(cls)
         lines = phrases(cls, problems)
         raise ScenarioError([f"{cls.__name__}.{line}".replace(".: ", ": ", 1) for line in lines])
 
     cls.__init__ = __init__
+
+
+def unrepresentable(rule: Any) -> list[InitErrorDetails]:
+    """Return a problem for each number of a rule that is infinite or zero in 32 bits, and is not.
+
+    Networks, physics and payloads compute with 32 bits, where such a number would be another one.
+    What a user's own code is given (`kwargs`) may be any number.
+    """
+    return [
+        problem(
+            f"must be a number that 32 bits can hold, 1e-45 to 3.4e38 in size, got {show(number)}",
+            *place,
+        )
+        for name in rule.__pydantic_fields__
+        for place, number in _numbers(getattr(rule, name), name)
+        if number and not _SMALLEST <= abs(number) <= _LARGEST
+    ]
+
+
+def _numbers(value: object, *place: str | int) -> Iterator[tuple[tuple[str | int, ...], float]]:
+    """Yield the real numbers of an option, and those in its lists."""
+    if type(value) is float:
+        yield place, value
+    elif type(value) is tuple or type(value) is list:
+        for index, item in enumerate(value):
+            yield from _numbers(item, *place, index)
 
 
 def _values(rule: Any) -> tuple[object, ...]:
