@@ -90,10 +90,7 @@ def unrepresentable(rule: Any) -> list[InitErrorDetails]:
     What a user's own code is given (`kwargs`) may be any number.
     """
     return [
-        problem(
-            f"must be a number that 32 bits can hold, 1e-45 to 3.4e38 in size, got {show(number)}",
-            *place,
-        )
+        problem(f"{_HELD}, got {show(number)}", *place)
         for name in rule.__pydantic_fields__
         for place, number in _numbers(getattr(rule, name), name)
         if number and not _SMALLEST <= abs(number) <= _LARGEST
