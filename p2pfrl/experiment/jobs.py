@@ -336,6 +336,7 @@ def _preload(jobs: Sequence[Job]) -> tuple[str, ...]:
 
     The first few scenarios that differ in more than their seed say whether it is.
     """
+    from p2pfrl.learning.learners.base import NO_ENGINE
     from p2pfrl.scenario.bind import outline
 
     first = {job.label: job for job in reversed(jobs)}
@@ -344,7 +345,7 @@ def _preload(jobs: Sequence[Job]) -> tuple[str, ...]:
         with suppress(P2PFRLError), warnings.catch_warnings():
             warnings.simplefilter("ignore", ScenarioWarning)
             traits = outline(job.load()).traits
-            needs_torch |= traits.engine != "native" and traits.layout.dtype == "float32"
+            needs_torch |= traits.engine not in ("native", NO_ENGINE)
     own = ("p2pfrl.experiment.run", *imported(*_ROOMS))
     return (*own, "torch") if needs_torch else own
 

@@ -13,10 +13,10 @@ __version__ = "0.1.0"
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def versions(engine: str = "torch") -> dict[str, str]:
+def versions(engine: str) -> dict[str, str]:
     """Return what a digest depends on beside the scenario: packages, processor and kernels.
 
-    The engine is that of the scenario.
+    The engine is that of the learner (`Traits.engine`).
     """
     return {
         "p2pfrl": __version__,

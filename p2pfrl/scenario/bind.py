@@ -22,7 +22,7 @@ from p2pfrl.learning.environments.heterogeneity import heterogeneity
 from p2pfrl.learning.environments.priced import PricedSimulator
 from p2pfrl.learning.environments.vary import columns
 from p2pfrl.learning.grouped import Group, GroupedStack, merge
-from p2pfrl.learning.learners.base import DeviceName, Stack, Task
+from p2pfrl.learning.learners.base import NO_ENGINE, DeviceName, Stack, Task
 from p2pfrl.learning.self_play import SelfPlay
 from p2pfrl.learning.started import Match, Started, match
 from p2pfrl.learning.tampered import Tampered, TamperedSimulator
@@ -421,10 +421,10 @@ def _stack(scenario: Scenario, world: World) -> Stack:
     if device != "cpu" and stack.traits.engine != f"torch on {device}":
         what = "only ppo, a2c and reinforce with dense layers take their steps there"
         raise ScenarioError([f"compute.device: {device!r}: {what}; use 'cpu'"])
-    if device == "cpu" and engine not in ("auto", stack.traits.engine):
-        raise ScenarioError(
-            ["compute.engine: 'native' has no code for this learner; choose 'torch'"]
-        )
+    if engine == "native" and stack.traits.engine != engine:
+        fix = "has no networks; remove it" if stack.traits.engine == NO_ENGINE else "choose 'torch'"
+        reason = "'native' has no code for this learner"
+        raise ScenarioError([f"compute.engine: {reason}, which {fix}"])
     return stack
 
 

@@ -36,7 +36,7 @@ def edit(run: Path, **changes: object) -> None:
 
 def test_a_run_lists_processor_and_kernels(run: Path) -> None:
     listed = json.loads((run / "summary.json").read_text())["versions"]
-    assert listed == versions()
+    assert listed == versions("none")
     assert listed["processor"] == processor() != ""
     assert listed["kernels"].startswith("torch ")
     assert "numpy " in listed["kernels"]
@@ -58,7 +58,7 @@ def test_kernels_are_those_that_compute_and_not_those_of_the_processor() -> None
 def test_verify_names_processor_and_kernels_that_changed(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = versions() | {"processor": "Another 9000", "kernels": "torch NEON"}
+    other = versions("none") | {"processor": "Another 9000", "kernels": "torch NEON"}
     edit(run, versions=other, digest="0" * 32)
     assert main(["verify", str(run), "--quiet"]) == 1
     shown = capsys.readouterr()
@@ -72,10 +72,10 @@ def test_verify_names_processor_and_kernels_that_changed(
 def test_verify_says_that_an_old_record_does_not_name_them_or_that_nothing_changed(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old = {name: version for name, version in versions().items() if name != "processor"}
+    old = {name: version for name, version in versions("none").items() if name != "processor"}
     edit(run, versions=old)
     assert verify(run).changed == {"processor": ("not recorded", processor())}
-    edit(run, versions=versions(), digest="0" * 32)
+    edit(run, versions=versions("none"), digest="0" * 32)
     assert main(["verify", str(run), "--quiet"]) == 1
     assert "versions, processor and kernels are those" in capsys.readouterr().err
 
@@ -164,3 +164,18 @@ def test_a_falsified_record_is_different_though_its_digest_is_equal(
     assert f"{run}/metrics.csv: line 3, round: recorded 3, replayed 2" in told
     assert main(["verify", str(run), "--quiet", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["different"][0].startswith("metrics.csv: line 3")
+
+
+def test_a_learner_without_networks_has_no_engine(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = json.loads((run / "summary.json").read_text())["versions"]
+    assert listed["engine"] == "none"
+    edit(run, versions=listed | {"engine": "torch"})
+    assert verify(run).changed == {}, "earlier versions recorded the default of learners"
+    scenario = run / "scenario.toml"
+    words = ["validate", str(scenario), "--set", "compute.engine=torch"]
+    assert main(words) == 0
+    assert "without effect: compute.engine; the learner has no" in capsys.readouterr().err
+    assert main(["validate", str(scenario), "--set", "compute.engine=native"]) == 2
+    assert "no code for this learner, which has no networks; remove it" in capsys.readouterr().err

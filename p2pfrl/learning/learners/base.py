@@ -34,6 +34,8 @@ from p2pfrl.learning.environments.base import Simulator
 State = dict[str, NDArray[np.generic]]
 EngineName = Literal["auto", "torch", "native"]
 """What computes networks: numpy and torch, or C (learning/native); auto: C where it can."""
+NO_ENGINE = "none"
+"""The engine of a learner without networks (`Traits.engine`)."""
 DeviceName = Literal["cpu", "cuda"]
 """Where torch takes minibatch steps."""
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -157,8 +159,8 @@ class Traits:
             that is its own (self_play.py); 1: none are.
         heard: names of the state arrays, `(b, companions, stride)`, that hold what agents have
             heard of each other. Messages write them, updates do not.
-        engine: what computes its networks: "torch", "torch on cuda", "native", or several where
-            groups differ.
+        engine: what computes its networks: "torch", "torch on cuda", "native", "own" for code of
+            the user's own, several where groups differ, or "none" where it has none.
     """
 
     layout: Layout
@@ -184,7 +186,7 @@ class Traits:
     acts_as_started: bool = True
     companions: int = 1
     heard: tuple[str, ...] = ()
-    engine: str = "torch"
+    engine: str = NO_ENGINE
 
     @property
     def most_steps(self) -> int | None:

@@ -189,6 +189,7 @@ class LocalStack(Stack):
             layout=_layout(first.learner),
             min_steps=steps * task.simulator.instances,
             is_saved_whole=kept is not None and first.learner.is_saved_whole,
+            engine="own",
         )
         self._agents[0] = first
 

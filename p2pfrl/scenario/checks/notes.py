@@ -12,6 +12,7 @@ from p2pfrl.core.needs import Composable, Need
 from p2pfrl.core.options import construct, options_of, slot_of
 from p2pfrl.core.types import COORDINATOR, name_of
 from p2pfrl.exchange.payloads import RULES as PAYLOADS
+from p2pfrl.learning.learners.base import NO_ENGINE
 from p2pfrl.learning.normalization import PART
 from p2pfrl.learning.started import UNWANTED, usual_in_words
 from p2pfrl.scenario.bind import outline, start_of
@@ -102,7 +103,9 @@ def missing() -> str | None:
 
 
 def _engine(scenario: Scenario) -> Iterator[str]:
-    """Yield a note where the native engine would compute, if there were one here."""
+    """Yield a note where the native engine would compute, or where there is nothing to compute."""
+    if scenario.compute.engine == "torch" and outline(scenario).traits.engine == NO_ENGINE:
+        yield "without effect: compute.engine; the learner has no networks"
     may_be_native = any(getattr(make.learner, "policy", None) == "" for make in scenario.makes)
     if scenario.compute.engine != "auto" or not may_be_native:
         return
