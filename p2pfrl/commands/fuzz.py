@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +22,7 @@ from p2pfrl.commands.arguments import (
     whole,
 )
 from p2pfrl.commands.failures import as_typed
-from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.core.errors import ScenarioError
 
 if TYPE_CHECKING:
     from p2pfrl.fuzz.campaign import Progress, Result, Summary
@@ -70,7 +69,7 @@ def fuzz(
         A scenario file or name.
     """
     from p2pfrl.commands import values as settings
-    from p2pfrl.results.directory import new_series
+    from p2pfrl.results.directory import dropped_if_empty, new_series
 
     overrides = settings.overrides(set)
     if replay:
@@ -84,7 +83,7 @@ def fuzz(
 
     chosen = settings.seeds_or_one("0-999" if seeds is None and seed is None else seeds, seed)
     folder = out or new_series(Path(file).stem, "fuzz")
-    try:
+    with dropped_if_empty(folder):
         found = campaign(
             file,
             chosen,
@@ -94,11 +93,6 @@ def fuzz(
             resume=resume,
             progress=None if quiet else _counting(),
         )
-    except P2PFRLError:
-        if out is None:
-            with suppress(OSError):  # it was made for this campaign
-                folder.rmdir()
-        raise
     _conclude(found, len(chosen), folder, as_json=json)
     if not found.is_whole:
         again = f"the same command with --out {folder} --resume goes on"

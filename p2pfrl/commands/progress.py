@@ -23,7 +23,14 @@ from p2pfrl.core.interrupts import explained
 from p2pfrl.experiment.jobs import Finished
 from p2pfrl.experiment.run import simulate
 from p2pfrl.experiment.workforce import Count
-from p2pfrl.results.directory import FIGURES, Content, content_of, new_directory
+from p2pfrl.results.directory import (
+    FIGURES,
+    RUNS,
+    Content,
+    content_of,
+    dropped_if_empty,
+    new_directory,
+)
 from p2pfrl.results.report import report
 from p2pfrl.results.trackers import Log, require
 from p2pfrl.scenario import Scenario, hash8
@@ -82,10 +89,12 @@ def run_scenario(
     if log is not None:
         require(log)
     directory = out or run_directory(scenario)
-    if not resuming:
-        price(scenario, directory, draws=draws)
-    tracker = None if log is None else Log(log, directory, directory.name)
+    with dropped_if_empty(directory):
+        if not resuming:
+            price(scenario, directory, draws=draws)
+        tracker = None if log is None else Log(log, directory, directory.name)
     with (
+        dropped_if_empty(directory),
         live_page(directory, live),
         watching(scenario, directory, quiet=quiet) as watcher,
         _resumable(directory),
@@ -197,7 +206,7 @@ def run_directory(scenario: Scenario) -> Path:
     """Make the directory `runs/<name>/<utc>-<mode>-s<seed>-<hash8>` and return its path."""
     utc = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     name = f"{utc}-{scenario.mode}-s{scenario.seed}-{hash8(scenario)}"
-    return new_directory(Path("runs") / scenario.name / name)
+    return new_directory(RUNS / scenario.name / name)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,13 +192,17 @@ def _over_tcp(
     from p2pfrl.commands.progress import live_page, watching
     from p2pfrl.commands.summaries import conclude
     from p2pfrl.deploy.local import run_processes
-    from p2pfrl.results.directory import FIGURES
+    from p2pfrl.results.directory import FIGURES, dropped_if_empty
     from p2pfrl.results.report import report as write
     from p2pfrl.results.trackers import Log, require
 
     if log is not None:
         require(log)
-    with live_page(directory, live), watching(scenario, directory, quiet=quiet) as watcher:
+    with (
+        dropped_if_empty(directory),
+        live_page(directory, live),
+        watching(scenario, directory, quiet=quiet) as watcher,
+    ):
         record = run_processes(
             scenario,
             directory,
@@ -514,13 +518,11 @@ def verify(run: Path, *, json: Json = False, quiet: Quiet = False) -> int:
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """Say how to continue after an interrupt in the block; leave no directory without runs."""
+    from p2pfrl.results.directory import dropped_if_empty
+
     again = f"the same command with --out {folder} --resume keeps the runs that are complete"
-    try:
-        with explained(f"interrupted: {again}"):
-            yield
-    finally:
-        with suppress(OSError):
-            folder.rmdir()
+    with dropped_if_empty(folder), explained(f"interrupted: {again}"):
+        yield
 
 
 def _new_series(name: str, what: str, *, resume: bool) -> Path:

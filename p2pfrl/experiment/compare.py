@@ -32,7 +32,7 @@ from p2pfrl.experiment.jobs import (
 from p2pfrl.experiment.measures import Cell, Rows, score_of, tabulate
 from p2pfrl.experiment.members import SEEDS, Member, Settings, members, refuse_doubled
 from p2pfrl.results.aggregates import Outcomes, Standing, normalized, standings
-from p2pfrl.results.directory import new_series, reserved_for_series
+from p2pfrl.results.directory import dropped_if_empty, new_series, reserved_for_series
 from p2pfrl.results.files import read_bytes, refusing, write_bytes
 from p2pfrl.results.record import load
 from p2pfrl.scenario import loads
@@ -116,7 +116,8 @@ def compare(
         for member in found
         for seed in seeds
     }
-    _refuse_twins(found, planned)
+    with dropped_if_empty(folder):
+        _refuse_twins(found, planned)
     with reserved_for_series(folder):
         if (folder / "comparison.json").exists() and not resume and not overwrite:
             fix = "--resume keeps runs that are complete, --overwrite runs all again"

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import Enum
@@ -21,6 +21,8 @@ from pathlib import Path
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.core.files import open_regular, read_table
 
+RUNS = Path("runs")
+"""Where runs and series have their directories if nothing else is said."""
 FORMAT = "p2pfrl-record-1"
 SUMMARY = "summary.json"
 STATUS, PEER = "status.json", "peer.json"
@@ -262,10 +264,9 @@ def new_directory(base: Path) -> Path:
     """
     path, count = base, 1
     try:
-        base.parent.mkdir(parents=True, exist_ok=True)
         while True:
             try:
-                path.mkdir()
+                path.mkdir(parents=True)
             except FileExistsError:
                 count += 1
                 path = base.with_name(f"{base.name}-{count}")
@@ -282,7 +283,31 @@ def new_series(name: str, what: str) -> Path:
         name: of the scenario.
         what: the kind of the series, such as "sweep".
     """
-    return new_directory(Path("runs") / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{what}")
+    return new_directory(RUNS / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{what}")
+
+
+def drop_empty(folder: Path, made: Collection[Path] = ()) -> None:
+    """Remove a directory of runs if it is empty, and those above it that are empty then.
+
+    Args:
+        folder: the directory.
+        made: those above it that were made with it. Those within `runs` go, too.
+    """
+    with suppress(OSError):
+        folder.rmdir()
+    above = [path for path in folder.parents if path in made or RUNS in (path, *path.parents)]
+    with suppress(OSError):
+        for path in above:
+            path.rmdir()
+
+
+@contextmanager
+def dropped_if_empty(folder: Path) -> Iterator[None]:
+    """Leave no directory without anything in it at the end of the block."""
+    try:
+        yield
+    finally:
+        drop_empty(folder)
 
 
 def clear(folder: Path) -> None:
@@ -431,6 +456,7 @@ def _in_use(folder: Path, user: str) -> str:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a directory in the block. The system releases it if the process dies."""
     path = folder / _LOCK
+    made = [above for above in folder.parents if not above.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
@@ -438,6 +464,7 @@ def _locked(folder: Path) -> Iterator[None]:
         user = _head(path).decode(errors="replace").strip() or "another process"
         raise ScenarioError([_in_use(folder, user)]) from error
     except OSError as error:
+        drop_empty(folder, made)
         raise RecordError(f"{folder}: cannot hold a run: {error.strerror}") from error
     try:
         yield
@@ -445,8 +472,7 @@ def _locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()
         os.close(lock)
-        with suppress(OSError):
-            folder.rmdir()
+        drop_empty(folder, made)
 
 
 def _lock(path: Path) -> int:
