@@ -167,6 +167,11 @@ class Streams:
         found._count = self._count
         return found
 
+    def skip(self, size: int) -> int:
+        """Leave the next `size` numbers to the caller; return how many came before them."""
+        self._count += size
+        return self._count - size
+
     def bits(self, *shape: int) -> NDArray[np.uint64]:
         """Return `(b, *shape)` unsigned 64-bit integers; the next call continues the streams."""
         size = prod(shape)

@@ -33,10 +33,11 @@ static void learn_and_act(int gaussian) {
     float *rows = numbers(2 * net.stride, 0), *samples = numbers(2 * size * features, 99);
     float *first = calloc(2 * net.stride, 4), *second = calloc(2 * net.stride, 4);
     float counts[2] = {0}, rates[] = {0.01f, 0.02f};
+    const uint64_t orders[] = {5, 6, 7, 8};
     double losses[2];
     for (int i = 0; !gaussian && i < 2 * size; i++) samples[i * features + 4] = i % 3;
-    engine_learn(&net, &policy, &loss, &adam, 2, rows, first, second, counts, rates, samples, size, 0, 5,
-                 3, 1, losses);
+    engine_learn(&net, &policy, &loss, &adam, 2, rows, first, second, counts, rates, samples, size,
+                 orders, 7, 5, 3, 1, losses);
     add(rows, 8L * net.stride);
     add(second, 8L * net.stride);
     add(losses, sizeof losses);

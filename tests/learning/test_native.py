@@ -210,6 +210,14 @@ def test_exp_log_and_tanh_are_right_to_a_few_units_of_the_last_place(native):
     assert np.isnan(library.function(native, "tanh", odd)[0])
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 255, 256, 257, 3000])
+def test_orders_of_the_engine_are_those_of_numpy(native, size):
+    one, other = (Streams.of(5, [3], "orders") for _ in range(2))
+    for _ in range(3):
+        found = library.order(native, one, size)
+        np.testing.assert_array_equal(found, other.permutation(size)[0])
+
+
 @pytest.mark.parametrize(
     ("command", "instructions"),
     [

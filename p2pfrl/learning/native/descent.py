@@ -81,15 +81,12 @@ class NativeDescent(Descent):
         ):
             return super().learn(rows, state, packed, streams, episodes, factors)
         plan, (b, size, _) = self.plan, packed.shape
-        order = None
-        if plan.minibatches > 1:
-            order = streams.permutations(plan.epochs, size)
         return self.engine.learn(
             rows,
             self._steps.held(state),
             self._steps.rates(b, factors),
             self._scaled(rows, packed),
-            order,
+            streams if plan.minibatches > 1 else None,
             epochs=plan.epochs,
             minibatches=min(plan.minibatches, size),
             normalized=plan.norm_adv,

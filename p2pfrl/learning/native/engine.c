@@ -650,7 +650,66 @@ static void step(const optimizer_t *o, int n, float *p, float *first, float *sec
     }
 }
 
+/* ------------------------------------------------------------------ random numbers (core/rng.py) */
+
+static uint64_t mix(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+}
+
+/* Number `count` of the stream with this key, from 1 on; in [0, 1). */
+static uint64_t bits_of(const uint64_t *key, uint64_t count) {
+    return mix(mix(key[0] + count * 0x9E3779B97F4A7C15u) + key[1]);
+}
+static double uniform(const uint64_t *key, uint64_t count) {
+    return (double)(bits_of(key, count) >> 11) * 0x1.0p-53;
+}
+
+typedef struct {
+    uint64_t *number, *sorted; /* (n,) */
+    int32_t *end;              /* (2 n,) of each bucket */
+} sort_t;
+
+static void place_sort(arena_t *arena, int n, sort_t *s) {
+    s->number = (uint64_t *)take(arena, 2L * n);
+    s->sorted = (uint64_t *)take(arena, 2L * n);
+    s->end = (int32_t *)take(arena, 2L * n);
+}
+
+/* order: a random order of 0 ... n - 1. The numbers behind number `drawn` of a stream, in whose low bits is
+   their place, are sorted. They are spread evenly: once each is in its bucket, few are out of order. */
+static void shuffle(const uint64_t *key, uint64_t drawn, int n, sort_t *s, int32_t *order) {
+    int bits = 0;
+    while (n >> bits) bits++;
+    const uint64_t mask = ((uint64_t)1 << bits) - 1;
+    memset(s->end, 0, 4L << bits);
+    for (int i = 0; i < n; i++) s->number[i] = (bits_of(key, drawn + i + 1) & ~mask) | (uint64_t)i;
+    for (int i = 0; i < n; i++) s->end[s->number[i] >> (64 - bits)]++;
+    for (uint64_t i = 1; i <= mask; i++) s->end[i] += s->end[i - 1];
+    for (int i = 0; i < n; i++) s->sorted[--s->end[s->number[i] >> (64 - bits)]] = s->number[i];
+    for (int i = 0, j; i < n; i++) {
+        const uint64_t own = s->sorted[i];
+        for (j = i; j && s->sorted[j - 1] > own; j--) s->sorted[j] = s->sorted[j - 1];
+        s->sorted[j] = own;
+    }
+    for (int i = 0; i < n; i++) order[i] = (int32_t)(s->sorted[i] & mask);
+}
+
 /* ------------------------------------------------------------------ what Python calls */
+
+/* A random order of 0 ... n - 1, as the engine draws it. Returns 1 if there is no memory. */
+int engine_order(const uint64_t *key, int64_t drawn, int n, int32_t *order) {
+    sort_t s;
+    arena_t arena = {0};
+    place_sort(&arena, n, &s);
+    char *memory = arena.at = reserve((long)arena.at);
+    if (!memory) return 1;
+    place_sort(&arena, n, &s);
+    shuffle(key, drawn, n, &s, order);
+    free(memory);
+    return 0;
+}
 
 /* memcpy of few numbers */
 INLINE void copy(float *to, const float *from, int n) {
@@ -661,7 +720,7 @@ INLINE void copy(float *to, const float *from, int n) {
 
 /* Copies B samples (features,) = (obs, action, log prob, advantage, target) into s. */
 static void gather(const net_t *net, const policy_t *policy, const float *samples, long features,
-                   const int64_t *order, int first, int B, scratch_t *s) {
+                   const int32_t *order, int first, int B, scratch_t *s) {
     const long Bp = UP(B), ldx = UP(net->inputs);
     const int o = net->inputs, w = policy->width;
     for (int j = 0; j < B; j++) {
@@ -698,31 +757,37 @@ static void normalize(float *a, int B) {
 }
 
 /* All minibatch steps of b agents, in place: rows (b, stride), first and second moments alike, counts
-   and lr (b,). samples (b, size, features); order (epochs, b, size), or 0 for the given order. Mean
-   losses go to `losses`. Returns 0, or 1 if there is no memory. */
+   and lr (b,). samples (b, size, features). keys (b, 2) name the streams from which the order of each
+   epoch is drawn, behind `drawn` numbers; 0 for the given order. Mean losses go to `losses`. Returns 0,
+   or 1 if there is no memory. */
 int engine_learn(const net_t *net, const policy_t *policy, const loss_t *loss,
                  const optimizer_t *optimizer, int b, float *rows, float *first, float *second,
                  float *counts, const float *lr, const float *samples, int size,
-                 const int64_t *order, int epochs, int minibatches, int normalized,
+                 const uint64_t *keys, int64_t drawn, int epochs, int minibatches, int normalized,
                  double *losses) {
     const long features = net->inputs + policy->width + 3, stride = net->stride;
     const int most = (size + minibatches - 1) / minibatches;
     scratch_t s;
-    arena_t arena = {0};
-    place(&arena, net, policy, most, &s);
-    char *memory = arena.at = reserve((long)arena.at);
-    if (!memory) return 1;
-    place(&arena, net, policy, most, &s);
+    sort_t sort;
+    int32_t *order = 0;
+    char *memory = 0;
+    for (int turn = 0; turn < 2; turn++) { /* sizes, then places */
+        arena_t arena = {memory};
+        place(&arena, net, policy, most, &s);
+        place_sort(&arena, size, &sort);
+        order = (int32_t *)take(&arena, size);
+        if (turn == 0 && !(memory = reserve((long)arena.at))) return 1;
+    }
     for (long a = 0; a < b; a++) {
         float *row = rows + a * stride;
         double total = 0;
         memset(s.gradient, 0, 4 * stride); /* gaps between tensors: not a number, if the last row was none */
         for (long e = 0; e < epochs; e++) {
-            const int64_t *own = order ? order + (e * b + a) * size : 0;
+            if (keys) shuffle(keys + 2 * a, drawn + e * size, size, &sort, order);
             for (long part = 0; part < minibatches; part++) {
                 const int from = size * part / minibatches, to = size * (part + 1) / minibatches;
                 const int B = to - from;
-                gather(net, policy, samples + a * size * features, features, own, from, B, &s);
+                gather(net, policy, samples + a * size * features, features, keys ? order : 0, from, B, &s);
                 if (normalized && B > 1) normalize(s.advantage, B);
                 total += minibatch(net, policy, loss, row, &s, B, s.gradient);
                 if (optimizer->max_norm > 0) clip(stride, s.gradient, optimizer->max_norm);
@@ -1192,17 +1257,6 @@ static void sin_cos(double x, double *sine, double *cosine) {
     const int64_t quarter = (int64_t)n & 3;
     *sine = quarter == 0 ? s : quarter == 1 ? c : quarter == 2 ? -s : -c;
     *cosine = quarter == 0 ? c : quarter == 1 ? -s : quarter == 2 ? -c : s;
-}
-
-/* Number `count` of the stream with this key, in [0, 1) (core/rng.py). */
-static uint64_t mix(uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
-static double uniform(const uint64_t *key, uint64_t count) {
-    const uint64_t bits = mix(mix(key[0] + count * 0x9E3779B97F4A7C15u) + key[1]);
-    return (double)(bits >> 11) * 0x1.0p-53;
 }
 
 /* One Euler step of a state (4,), as cartpole.py computes it; physics: gravity, mass of the cart and

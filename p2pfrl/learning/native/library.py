@@ -210,7 +210,7 @@ class Engine:
         moments: Moments,
         rates: NDArray[np.float32],
         samples: Vector,
-        order: NDArray[np.int64] | None,
+        orders: Streams | None,
         *,
         epochs: int,
         minibatches: int,
@@ -223,7 +223,7 @@ class Engine:
             moments: of the optimizer.
             rates: `(b,)` learning rates.
             samples: `(b, size, features)` as (obs, action, log prob, advantage, target).
-            order: `(epochs, b, size)` of the samples; None: as they are.
+            orders: draw the order of the samples of each pass; None: as they are.
             epochs: passes.
             minibatches: per pass, at most `size`.
             normalized: normalize advantages per minibatch.
@@ -241,7 +241,8 @@ class Engine:
             b,
             *map(_at, (rows, moments.first, moments.second, moments.counts, rates, samples)),
             size,
-            None if order is None else _at(order, np.int64),
+            None if orders is None else _at(np.ascontiguousarray(orders.keys), np.uint64),
+            0 if orders is None else orders.skip(epochs * size),
             epochs,
             minibatches,
             normalized,
@@ -658,6 +659,16 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.
     return Q if rows >= columns else Q.T
 
 
+def order(library: ctypes.CDLL, stream: Streams, size: int) -> NDArray[np.int32]:
+    """Return the next order `(size,)` that the engine draws from one stream."""
+    found = np.empty(size, dtype=np.int32)
+    keys = np.ascontiguousarray(stream.keys)
+    drawn = stream.skip(size)
+    if library.engine_order(_at(keys, np.uint64), drawn, size, _at(found, np.int32)):
+        raise MemoryError
+    return found
+
+
 def function(library: ctypes.CDLL, name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return exp, log or tanh of the numbers in x, a multiple of 16."""
     y = np.empty_like(x)
@@ -747,7 +758,7 @@ def opened(file: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(file))
     i: type[ctypes._SimpleCData[Any]] = c_int
     at: type[ctypes._SimpleCData[Any]] = c_void_p
-    found.engine_learn.argtypes = [at] * 4 + [i] + [at] * 6 + [i, at, i, i, i, at]
+    found.engine_learn.argtypes = [at] * 4 + [i] + [at] * 6 + [i, at, c_int64, i, i, i, at]
     found.engine_gradient.argtypes = [at] * 3 + [i] + [at] * 2 + [i, at, at]
     found.engine_step.argtypes = [at, i, i, i] + [at] * 6
     found.engine_kept.argtypes = [at, i]
@@ -776,6 +787,7 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_add_moves.restype = None
     found.engine_squares.argtypes = [i, at, i, at, i, i] + [at] * 4
     found.engine_compare.argtypes = [at, i, i, at, at, i] + [at] * 3
+    found.engine_order.argtypes = [at, c_int64, i, at]
     found.engine_function.argtypes = [i, i, at, at]
     found.engine_function.restype = None
     digest = check(found)
