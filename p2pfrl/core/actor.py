@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from p2pfrl.core.causes import FOREIGN, cause, is_of_user
+from p2pfrl.core.causes import cause, foreign, is_of_user
 from p2pfrl.core.errors import AgentError, P2PFRLError
 from p2pfrl.core.state import State
 from p2pfrl.core.types import (
@@ -125,7 +125,7 @@ class Actor:
             raise error.at(self.body.place()) from error.__cause__
         except P2PFRLError:
             raise
-        except FOREIGN as error:
+        except foreign() as error:
             if not is_of_user(error):
                 raise  # our own bug, with its traceback
             raise AgentError(self.body.id, cause(error), self.body.place()) from error

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from functools import cache
 from pathlib import Path
 
 FOREIGN = (Exception, SystemExit)
-"""What code of users may raise: anything but an interrupt. Caught only where we call such code."""
+"""What a run may raise beside an interrupt: our errors, our bugs, and a call that ends Python."""
 _OURS = (str(Path(__file__).parents[1]) + os.sep,)
 _LONGEST = 300
+
+
+class PassingError(BaseException):
+    """What we raise ourselves through code of users, to end it: never an error of theirs."""
+
+
+def foreign() -> tuple[type[BaseException], ...]:
+    """Return what code of users may raise, for the `except` clause around a call of it.
+
+    That is anything but an interrupt. A user's class that derives from `BaseException` alone can be
+    in no list, so this looks at what is being raised when Python evaluates the clause.
+    """
+    error = sys.exc_info()[1]
+    if error is None or isinstance(error, KeyboardInterrupt | PassingError):
+        return ()
+    return (type(error),)
 
 
 def cause(error: BaseException, *libraries: str) -> str:
@@ -25,7 +42,7 @@ def cause(error: BaseException, *libraries: str) -> str:
     """
     try:
         text = " ".join(str(error).split())
-    except FOREIGN as second:  # the error's own code fails
+    except foreign() as second:  # the error's own code fails
         text = f"its text cannot be read: {type(second).__name__}"
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
     name = type(error).__name__

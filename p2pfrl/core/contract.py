@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.causes import cause, foreign
 from p2pfrl.core.errors import AgentError, ContractError, P2PFRLError
 from p2pfrl.core.turn import Memory, NoMemory, Turn
 
@@ -136,7 +136,7 @@ def naming(where: str) -> Iterator[None]:
         yield
     except P2PFRLError:
         raise
-    except FOREIGN as error:
+    except foreign() as error:
         fix = "; inputs are not changed: make a new array" if "read-only" in str(error) else ""
         if isinstance(error, KeyError):
             fix = "; tables by agent have the neighbors, and only those that were heard"

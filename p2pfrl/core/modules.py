@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.causes import cause, foreign
 from p2pfrl.core.errors import P2PFRLError
 
 MAIN = "__main__"
@@ -104,7 +104,7 @@ def find_object(place: str) -> object:
         start: Any = sys.modules[module] if module == MAIN else importlib.import_module(module)
         get: Callable[[Any, str], Any] = lambda at, part: getattr(at, part, None)  # noqa: E731
         found = reduce(get, name.split("."), start)
-    except FOREIGN as error:
+    except foreign() as error:
         raise ValueError(_why_not(place, error)) from error
     if found is None and module == MAIN:
         raise ValueError(_why_not(place))
@@ -142,7 +142,7 @@ def look_in(folder: Path, module: str) -> None:
         return
     try:
         is_known = find_spec(top) is not None
-    except FOREIGN:
+    except foreign():
         is_known = False
     if not is_known and ((folder / f"{top}.py").is_file() or (folder / top).is_dir()):
         _ADDED.append(str(folder.resolve()))

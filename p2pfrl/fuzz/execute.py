@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from p2pfrl.build.world import World
-from p2pfrl.core.causes import FOREIGN
+from p2pfrl.core.causes import FOREIGN, PassingError
 from p2pfrl.core.errors import (
     AgentError,
     DeadlockError,
@@ -124,7 +124,7 @@ def execute(
         if _OVERDUE in str(error) and scenario.compute.variation.bounds[1] > _LONGER:
             return Outcome(STOPPED, str(error))
         return Outcome(FAILED, f"{type(error).__name__}: {error}", type(error).__name__)
-    except (*FOREIGN, _TooLong) as error:
+    except (*FOREIGN, _TooLongError) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{last.filename.rpartition('/')[2]}:{last.name}"
         text = "".join(traceback.format_exception(error)[-6:])
@@ -174,16 +174,16 @@ def _same(name: str, first: Record, second: Record, skipped: int) -> None:
         raise ViolationError(name, f"{rounds[0]} rounds, then {rounds[1]}; {says}")
 
 
-class _TooLong(BaseException):
+class _TooLongError(PassingError):
     """A case takes so long that it counts as one that does not end."""
 
 
 @contextmanager
 def _limited() -> Iterator[None]:
-    """Raise `_TooLong` in the block once it takes too long; in the main thread of a process."""
+    """Raise an error in the block once it takes too long; in the main thread of a process."""
 
     def ring(number: int, frame: FrameType | None) -> None:
-        raise _TooLong(f"no end after {LIMIT:g} s")
+        raise _TooLongError(f"no end after {LIMIT:g} s")
 
     before = signal.signal(signal.SIGPROF, ring)
     signal.setitimer(signal.ITIMER_PROF, LIMIT)

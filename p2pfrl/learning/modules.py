@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import override
 
-from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.causes import cause, foreign
 from p2pfrl.core.contract import described
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
@@ -173,7 +173,7 @@ class ModuleNetwork(Network):
         with seeded(seed):
             try:
                 module: torch.nn.Module = self._cls(*self._arguments)
-            except FOREIGN as error:
+            except foreign() as error:
                 size = " and ".join(map(str, self._arguments))
                 reason = f"it cannot be made of (inputs, outputs) = {size}: {cause(error)}"
                 raise _refused(self._cls, reason) from error
@@ -197,7 +197,7 @@ class ModuleNetwork(Network):
         try:
             with torch.no_grad():
                 found: object = self._module(torch.zeros(shape))
-        except FOREIGN as error:
+        except foreign() as error:
             raise _refused(self._cls, f"forward of {shape} raised {cause(error)}") from error
         parts = found if isinstance(found, tuple) else (found,)
         is_right = (
@@ -227,7 +227,7 @@ class ModuleNetwork(Network):
             start = drawn()
             try:
                 first, second = (module(obs) for _ in range(2))
-            except FOREIGN:
+            except foreign():
                 return  # it takes no such observation; its own errors end the run
             has_drawn = start != drawn()
         fix = "a run could not be repeated; leave it out"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
-from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.causes import cause, foreign
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector, aligned_zeros
@@ -52,7 +52,7 @@ class StackedModule(ModuleNetwork):
             return
         try:
             differs = self._differs(inputs)
-        except FOREIGN as error:
+        except foreign() as error:
             raise _refused(place, f"torch.func.vmap cannot run it: {cause(error)}") from error
         if differs:
             raise _refused(place, f"{differs} of an agent depend on who shares its batch")

@@ -27,7 +27,7 @@ from weakref import finalize
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.causes import cause, foreign
 from p2pfrl.core.children import follow, one_thread_each, preloaded, withheld
 from p2pfrl.core.garbage import SELDOM
 from p2pfrl.core.interrupts import INTERRUPTED
@@ -302,7 +302,7 @@ class Workers:
     def _new(self) -> _Worker:
         try:
             return _Worker(self._make, self._shapes, self._arena, self._preload)
-        except FOREIGN as error:
+        except foreign() as error:
             raise WorkersError(cause(error)) from error
 
     def _wait(self, timeout: float | None) -> None:
@@ -512,7 +512,7 @@ def _work(pipe: Connection, arena: Arena, shapes: Shapes, environment: Mapping[s
         gc.set_threshold(*SELDOM)
         try:
             stack: Stack = pipe.recv()()
-        except FOREIGN as error:
+        except foreign() as error:
             pipe.send(cause(error))
             return
         pipe.send(Greeting.of(stack))
@@ -539,7 +539,7 @@ def computed(stack: Stack, place: int, batch: Batch) -> Said:
                 if np.shape(found) != values.shape:
                     raise ValueError(f"{name or 'parameters'}: shape {np.shape(found)}")
                 values[...] = found
-    except FOREIGN as error:
+    except foreign() as error:
         return Said(place, failure=cause(error))
     return Said(
         place,

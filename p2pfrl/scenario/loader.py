@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from p2pfrl.core.arguments import File, Overrides, checked_call
-from p2pfrl.core.causes import FOREIGN, cause, is_of_user
+from p2pfrl.core.causes import cause, foreign, is_of_user
 from p2pfrl.core.errors import P2PFRLError, ScenarioError, ScenarioWarning
 from p2pfrl.core.finder import is_file
 from p2pfrl.core.located import Located
@@ -181,7 +181,7 @@ def _checked(scenario: Scenario, layers: Layers) -> list[Problem]:
         return check(scenario)
     except P2PFRLError:
         raise
-    except FOREIGN as error:
+    except foreign() as error:
         if not is_of_user(error):
             raise
         message = f"{layers.main}: a rule or environment of your own failed: {cause(error)}"

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from p2pfrl.core.causes import FOREIGN
+from p2pfrl.core.causes import foreign
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.files import read_regular, write_file
 from p2pfrl.core.finder import folders
@@ -120,7 +120,7 @@ def _module(name: str) -> str:
         spec = getattr(known, "__spec__", None) or find_spec(top)
         places = list(spec.submodule_search_locations or ()) if spec else []
         files = [path for place in places for path in sorted(Path(place).rglob("*.py"))]
-    except FOREIGN:  # what a user's own finder of modules raises
+    except foreign():  # what a user's own finder of modules raises
         return "not found"
     if not places and spec is not None and spec.origin:
         files = [Path(spec.origin)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import gymnasium
@@ -41,15 +42,26 @@ class Plain(gymnasium.Env):
         return {}
 
 
+class Ended(BaseException):
+    """What a simulator raises that ends its own main loop in this way."""
+
+
 class Raising(Plain):
     """Raises in the third step after `updates` updates of 8 steps."""
 
     def __init__(self, updates: int = 0, error: str = "RuntimeError") -> None:
         super().__init__()
         self.lives = 8 * updates + 2
-        self.error = {"RuntimeError": RuntimeError, "exit": SystemExit, "memory": MemoryError}[
-            error
-        ]
+        self.error = {
+            "RuntimeError": RuntimeError,
+            "exit": SystemExit,
+            "memory": MemoryError,
+            "generator": GeneratorExit,
+            "cancelled": asyncio.CancelledError,
+            "group": lambda text: BaseExceptionGroup(text, [GeneratorExit()]),
+            "own": Ended,
+            "interrupt": KeyboardInterrupt,
+        }[error]
 
     def reward(self):
         self.lives -= 1

@@ -38,16 +38,25 @@ def error_of(name: str, **options: object) -> str:
     return message
 
 
-@pytest.mark.parametrize("error", ["RuntimeError", "exit", "memory"])
+@pytest.mark.parametrize(
+    "error", ["RuntimeError", "exit", "memory", "generator", "cancelled", "group", "own"]
+)
 def test_an_error_of_an_environment_names_agent_round_step_instance_action_and_line(
     error: str,
 ) -> None:
     message = error_of("Raising", environment__kwargs={"updates": 1, "error": error})
     place = (
         r"agent 0, round 2, update 1, step 2, instance 0 of environment 'failing:Raising-v0': "
-        r"step\([01]\) raised \w+: the socket is closed \(\S*failing\.py:\d+\)"
+        r"step\([01]\) raised \w+: the socket is closed( \(1 sub-exception\))? \(\S*failing\.py:\d+\)"
     )
     assert re.fullmatch(place, message), message
+
+
+def test_an_interrupt_in_an_environment_ends_the_run_with_what_it_has(tmp_path) -> None:
+    given = scenario("Raising", environment__kwargs={"updates": 1, "error": "interrupt"})
+    record = p2pfrl.run(given, out=tmp_path / "run")
+    assert record.summary["stopped_by"] == "interrupt"
+    assert record.summary["rounds"] == 1
 
 
 @pytest.mark.parametrize(

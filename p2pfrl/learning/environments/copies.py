@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.causes import cause, foreign
 from p2pfrl.core.errors import ScenarioWarning
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.wording import show
@@ -222,7 +222,7 @@ class Separate(Copies):
         taken = self.view.actions.take(action)
         try:
             found: object = self.envs[j].step(taken)
-        except FOREIGN as error:
+        except foreign() as error:
             raise CopyError(j, f"{_call(taken)} raised {reason(error)}") from error
         return _stepped(j, partial(_call, taken), found, self.view)
 
@@ -345,7 +345,7 @@ class Together(Copies):
         """
         try:
             found = [*gymnasium.vector.utils.iterate(self.env.observation_space, seen)]
-        except FOREIGN as error:
+        except foreign() as error:
             expected = f"expected one of {show(self.env.observation_space)}"
             raise MismatchError(f"observations {show(seen)}; {expected}") from error
         if len(found) != self.env.num_envs:
@@ -363,7 +363,7 @@ def close(env: Any, name: str) -> None:
     """Close an environment; one that cannot be closed is reported, since nothing depends on it."""
     try:
         env.close()
-    except FOREIGN as error:
+    except foreign() as error:
         warnings.warn(f"{name}: close() raised {reason(error)}", ScenarioWarning, stacklevel=2)
 
 
@@ -440,7 +440,7 @@ def _raising(copy: int, call: str) -> Iterator[None]:
     """In the block, let what an environment raises be an error of its copy."""
     try:
         yield
-    except FOREIGN as error:
+    except foreign() as error:
         raise CopyError(copy, f"{call} raised {reason(error)}") from error
 
 

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.causes import FOREIGN
+from p2pfrl.core.causes import foreign
 from p2pfrl.core.errors import AgentError, ScenarioError, ScenarioWarning
 from p2pfrl.core.finder import is_file
 from p2pfrl.core.lazy import LazyModule
@@ -270,7 +270,7 @@ class Gym(Problem, Located):
             env = call(maker, self.id, given, agent=agent, copies=copies)
         except ScenarioError:
             raise
-        except FOREIGN as error:
+        except foreign() as error:
             raise unmade(self.id, {**self.kwargs, **(arguments or {})}, error) from error
         if isinstance(env, gymnasium.vector.VectorEnv):
             _check_vector(self.id, env, copies, limit)
@@ -326,7 +326,7 @@ def _space(id: str, env: Single | Vector, name: str) -> Any:
     """
     try:
         return getattr(env, name)
-    except FOREIGN as error:
+    except foreign() as error:
         raise ScenarioError(
             [
                 f"environment.id: {id!r} has no {name}: {reason(error)}; "
@@ -475,7 +475,7 @@ class GymSimulator(Simulator):
             return None
         try:
             seen = np.asarray(copies.envs[0].render())
-        except FOREIGN as error:
+        except foreign() as error:
             why = f"{self._problem.id}: render() raised {reason(error)}"
             raise AgentError(agent, why) from error
         return seen if seen.dtype == np.uint8 and seen.shape[2:] == (3,) else None
@@ -718,7 +718,7 @@ class GymSimulator(Simulator):
             try:
                 kind = type(getattr(env.unwrapped, name))
                 setattr(env.unwrapped, name, kind(round(value) if kind is int else value))
-            except FOREIGN as error:
+            except foreign() as error:
                 raise AgentError(
                     agent,
                     f"environment.vary.{name}: {value} cannot be set in {self._problem.id!r}: "

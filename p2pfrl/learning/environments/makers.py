@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from p2pfrl.core.causes import FOREIGN
+from p2pfrl.core.causes import foreign
 from p2pfrl.core.errors import ScenarioError
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.modules import MissingClassError, find_object, is_place
@@ -75,7 +75,7 @@ def entry_of(id: str) -> object:
     try:
         if module:
             import_module(module)
-    except FOREIGN:
+    except foreign():
         return None  # making it says why
     found = gymnasium.registry.get(name)
     return None if found is None else found.entry_point
@@ -87,7 +87,7 @@ def parameters_of(maker: Maker | str | None) -> Mapping[str, inspect.Parameter] 
         if isinstance(maker, str):
             maker = gymnasium.envs.registration.load_env_creator(maker)
         return None if maker is None else inspect.signature(maker).parameters
-    except FOREIGN:
+    except foreign():
         return None
 
 

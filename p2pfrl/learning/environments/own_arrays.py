@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.causes import cause, foreign
 from p2pfrl.core.contract import described, name_of
 from p2pfrl.core.errors import ContractError, P2PFRLError
 
@@ -121,7 +121,7 @@ class CheckedFunctions:
             return function(*inputs)
         except P2PFRLError:
             raise
-        except FOREIGN as error:
+        except foreign() as error:
             fix = "; inputs are not changed: make a new array" if "read-only" in str(error) else ""
             raise ContractError(f"{self._name}.{method} raised {cause(error)}{fix}") from error
 

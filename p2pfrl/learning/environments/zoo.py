@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.causes import FOREIGN
+from p2pfrl.core.causes import foreign
 from p2pfrl.core.errors import AgentError, ScenarioError, ScenarioWarning
 from p2pfrl.core.finder import install
 from p2pfrl.core.located import Located
@@ -169,7 +169,7 @@ class PettingZoo(Problem, Located):
             made = None if maker is None else maker(**self.kwargs)
             if hasattr(made, "agent_iter"):
                 made = importlib.import_module(_CONVERSIONS).aec_to_parallel(made)
-        except FOREIGN as error:
+        except foreign() as error:
             where = "environment.kwargs" if self.kwargs else "environment.id"
             given = f" with {self.kwargs}" if self.kwargs else ""
             raise ScenarioError(
@@ -311,7 +311,7 @@ class ZooSimulator(Simulator):
             return None
         try:
             seen = np.asarray(env.render())
-        except FOREIGN as error:
+        except foreign() as error:
             why = f"{self._problem.id}: render() raised {reason(error)}"
             raise AgentError(self._worlds[0] * self._members, why) from error
         return seen if seen.dtype == np.uint8 and seen.shape[2:] == (3,) else None
@@ -418,7 +418,7 @@ class ZooSimulator(Simulator):
         first = next(iter(acting.values()), 0)
         try:
             found: object = env.step(taken)
-        except FOREIGN as error:
+        except foreign() as error:
             raise refuse(first, f"raised {reason(error)}") from error
         if not isinstance(found, tuple) or len(found) != 5:
             expected = "expected observations, rewards, terminations, truncations, infos"
@@ -458,7 +458,7 @@ class ZooSimulator(Simulator):
         call = f"reset(seed={seed})"
         try:
             found: object = env.reset(seed=seed)
-        except FOREIGN as error:
+        except foreign() as error:
             raise self._error(world, 0, j, moment, f"{call} raised {reason(error)}") from error
         if not isinstance(found, tuple) or len(found) != 2:
             expected = "expected observations and infos"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
-from p2pfrl.core.causes import FOREIGN, cause
+from p2pfrl.core.causes import cause, foreign
 from p2pfrl.core.contract import described
 from p2pfrl.core.errors import AgentError, P2PFRLError, ScenarioError
 from p2pfrl.core.lazy import LazyModule
@@ -372,7 +372,7 @@ class LocalStack(Stack):
         with seeded(_number(self._task.seed, *path)):
             try:
                 learner = self._make(env, self._lr)
-            except (P2PFRLError, *FOREIGN) as error:
+            except foreign() as error:
                 raise AgentError(agent, f"its learner cannot be made: {cause(error)}") from error
         return _Agent(env, learner, tick)
 
@@ -428,7 +428,7 @@ class LocalStack(Stack):
             yield
         except P2PFRLError:
             raise
-        except FOREIGN as error:
+        except foreign() as error:
             name = type(own.learner).__name__
             raise AgentError(agent, f"{method} of {name} raised {cause(error)}") from error
 

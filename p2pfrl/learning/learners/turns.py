@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from p2pfrl.core.causes import FOREIGN
+from p2pfrl.core.causes import PassingError, foreign
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.learning.learners.seeding import Generators
 
@@ -45,8 +45,8 @@ class Turns(Generic[Brought, Got]):
         """Run functions to their end. They must meet equally often.
 
         Raises:
-            Exception: what the first of them raised, in their order, or `together`; the others are
-                stopped.
+            BaseException: what the first of them raised, in their order, or `together`; the others
+                are stopped.
         """
         self._turns = [_Turn(function, self._back) for function in functions]
         outside = Generators()
@@ -75,7 +75,7 @@ class Turns(Generic[Brought, Got]):
         return got
 
 
-class _StopError(BaseException):
+class _StopError(PassingError):
     """Ends a function that waits for others which will not come."""
 
 
@@ -129,7 +129,9 @@ class _Turn:
             self._function()
         except _StopError:
             pass
-        except (*FOREIGN, KeyboardInterrupt) as error:
+        except KeyboardInterrupt as error:
+            self.error = error
+        except foreign() as error:
             self.error = error  # `Turns.run` raises it again
         finally:
             self.is_over = True
