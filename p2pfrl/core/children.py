@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 
-from p2pfrl.core.interrupts import INTERRUPTED, SIGNALS
+from p2pfrl.core.garbage import is_all_ours
+from p2pfrl.core.interrupts import INTERRUPTED, SIGNALS, ignore
 
 PATIENCE = 60.0
 """Seconds that an interrupted process has to save its run, before it is killed."""
@@ -76,6 +80,23 @@ def follow(environment: Mapping[str, str] | None = None) -> None:
     parent = parent_process()
     assert parent is not None
     end_with(lambda: wait([parent.sentinel]))
+
+
+def finish() -> None:
+    """Do in a forked process what Python does at the end of a program, and leaves out there.
+
+    Functions of `atexit` are called, finalizers among them; what other code has left as garbage is
+    collected, and the files that it has left open are written.
+    """
+    ignore()
+    atexit._run_exitfuncs()
+    if is_all_ours():
+        return
+    gc.collect()
+    for found in gc.get_objects():
+        if issubclass(type(found), io.IOBase):
+            with suppress(OSError, ValueError):  # a full disk, or a file that is closed
+                found.flush()
 
 
 def end_with(ended: Callable[[], object]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.children import (
     PATIENCE,
+    finish,
     follow,
     imported,
     one_thread_each,
@@ -387,8 +389,11 @@ class _Worker:
             return Finished(job, error=_death(self._process.exitcode))
 
     def end(self) -> None:
-        """Interrupt it."""
-        self._process.terminate()
+        """Let it end, or interrupt it if it runs a job."""
+        if self.job is None:
+            self.pipe.close()
+        else:
+            self._process.terminate()
 
     def join(self) -> None:
         """Wait for its end; kill it if it does not come."""
@@ -405,9 +410,10 @@ def _work(pipe: Connection, execute: Execute, environment: Mapping[str, str]) ->
         while True:
             pipe.send(_attempt(execute, pipe.recv()))
     except (EOFError, OSError):
-        return
+        finish()
     except KeyboardInterrupt:
-        os._exit(INTERRUPTED)
+        finish()
+        sys.exit(INTERRUPTED)
 
 
 def _death(code: int | None) -> str:

@@ -301,13 +301,14 @@ class _Worker:
         return seeds, found
 
     def end(self) -> None:
-        """End the process."""
-        self._process.terminate()
+        """Let the process end, or interrupt it if it runs seeds."""
+        if self.seeds:
+            self._process.terminate()
+        self.pipe.close()
         self._process.join(PATIENCE)
         self._process.kill()
         self._process.join()
         self.code = self._process.exitcode
-        self.pipe.close()
 
 
 def _work(pipe: Connection, base: Base) -> None:
