@@ -177,8 +177,12 @@ class Categorical(_Discrete):
         self, head: Vector, log_std: Vector, other: Vector, other_log_std: Vector
     ) -> Vector:
         """Return sum_a pi (log pi - log other)."""
-        log_pi, log_other = _log_softmax(head), _log_softmax(other)
-        kl: Vector = (np.exp(log_pi) * (log_pi - log_other)).sum(axis=1)
+        axis = 1
+        if head.shape[2] > 1:  # numpy then adds long rows, not a few numbers at a time
+            axis = 0
+            head, other = (np.ascontiguousarray(own.transpose(1, 0, 2)) for own in (head, other))
+        log_pi, log_other = _log_softmax(head, axis), _log_softmax(other, axis)
+        kl: Vector = (np.exp(log_pi) * (log_pi - log_other)).sum(axis=axis)
         return kl
 
     def kl(
@@ -376,8 +380,8 @@ def policy_of(spec: Spec) -> Policy:
     return Gaussian(spec.action_low, spec.action_high)
 
 
-def _log_softmax(head: Vector) -> Vector:
+def _log_softmax(head: Vector, axis: int = 1) -> Vector:
     z = head.astype(np.float64)
-    z -= z.max(axis=1, keepdims=True)
-    out: Vector = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    z -= z.max(axis=axis, keepdims=True)
+    out: Vector = z - np.log(np.exp(z).sum(axis=axis, keepdims=True))
     return out

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from p2pfrl.core.state import State
 from p2pfrl.results.record import AGENT_COUNTS, AGENTS
 
+Column = Sequence[float] | NDArray[Any]
+"""Numbers of agents, `(b,)`."""
+
 
 class AgentTable:
     """The rows of `agents.csv`, in order, as columns.
@@ -33,14 +36,17 @@ class AgentTable:
         """Return the number of rows."""
         return self._rows
 
-    def add(self, columns: Mapping[str, Sequence[float]]) -> None:
+    def add(self, columns: Mapping[str, Column]) -> None:
         """Append rows of agents, given as columns of equal length; columns may be missing."""
         count = len(columns[AGENTS[0]])
         for name, values in columns.items():
             column = self._columns.get(name)
             if column is None:
                 column = self._columns[name] = _column(name, self._rows)
-            column.extend(array(column.typecode, values))  # twice as fast as number by number
+            if isinstance(values, np.ndarray):
+                column.frombytes(values.astype(column.typecode).tobytes())
+            else:
+                column.extend(array(column.typecode, values))  # twice as fast as one by one
         self._rows += count
         for column in self._columns.values():
             if len(column) < self._rows:
@@ -64,7 +70,7 @@ class AgentTable:
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Append rows that `save` returned."""
-        self.add({name: values.tolist() for name, values in state.items()})
+        self.add(state)
 
 
 def _column(name: str, rows: int = 0) -> array[Any]:

@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 from p2pfrl.core.parameters import Layout, Places, Vector
 from p2pfrl.core.state import State
 
-Move = tuple[Vector, Vector]
-"""A vector before and after a move."""
-
 
 class Sums(Protocol):
     """An engine that has the sums of this module, with the same bits; `NativeSums` is one."""
 
-    def add_moves(
-        self, moves: Sequence[Move], total: NDArray[np.float64], error: NDArray[np.float64]
-    ) -> bool:
+    def add_moves(self, moves: Sequence[Vector], sums: NDArray[np.float64]) -> bool:
         """Add moves to a sum with its rounding errors, as `add_move` does; return whether it did.
 
         It does not where numbers are none of its own.
+
+        Args:
+            moves: vectors before and after a move, in turns.
+            sums: `(2, d)` the sum and its rounding errors.
         """
 
     def squares(
@@ -156,9 +155,7 @@ def distances(rows: Vector) -> tuple[list[float], float]:
     return [s**0.5 for s in squares], (sum(squares) / len(squares)) ** 0.5
 
 
-def add_move(
-    before: Vector, after: Vector, total: NDArray[np.float64], error: NDArray[np.float64]
-) -> None:
+def add_move(before: Vector, after: Vector, sums: NDArray[np.float64]) -> None:
     """Add `after - before` to a sum with its rounding errors, so that the order does not matter.
 
     A run collected from processes then equals a simulated run in which agents ended a round in
@@ -166,6 +163,7 @@ def add_move(
 
     Reference: Knuth, The art of computer programming 2, section 4.2.2, theorem B.
     """
+    total, error = sums
     x = np.subtract(after, before, dtype=np.float64)
     high = total + x
     part = high - total
@@ -173,24 +171,24 @@ def add_move(
     total[:] = high
 
 
-def add_short_moves(
-    moves: Sequence[Move], total: NDArray[np.float64], error: NDArray[np.float64]
-) -> None:
+def add_short_moves(moves: Sequence[Vector], sums: NDArray[np.float64]) -> None:
     """Add moves as `add_move` does one after the other, with a few calls for all of them."""
-    before, after = zip(*moves, strict=True)
-    x = np.subtract(np.array(after), np.array(before), dtype=np.float64)
-    sums = np.add.accumulate(np.concatenate((total[None], x)), axis=0)
-    old, high = sums[:-1], sums[1:]
+    total, error = sums
+    x = np.subtract(np.array(moves[1::2]), np.array(moves[::2]), dtype=np.float64)
+    totals = np.add.accumulate(np.concatenate((total[None], x)), axis=0)
+    old, high = totals[:-1], totals[1:]
     part = high - old
     rest = (old - (high - part)) + (x - part)
     total[:] = high[-1]
     error[:] = np.add.accumulate(np.concatenate((error[None], rest)), axis=0)[-1]
 
 
-_TOGETHER = 8
+_TOGETHER = 16
 """Moves that are added at once: a sum is read and written once for all of them."""
 _NUMBERS = 512
-"""Numbers that are added at once where vectors are short."""
+"""Numbers that are added at once where vectors are shorter than that."""
+_SHORT = 64
+"""Numbers of a vector up to which numpy adds several moves in one call."""
 
 
 @dataclass(slots=True)
@@ -198,18 +196,19 @@ class _Moves:
     """The moves of one round: their sum with its rounding errors, and those not yet added.
 
     Attributes:
-        together: how many are added at once.
+        sums: `(2, d)` the sum and its rounding errors.
+        most: length of `waiting` at which they are added.
+        waiting: vectors before and after a move, in turns.
     """
 
-    total: NDArray[np.float64]
-    error: NDArray[np.float64]
-    together: int
-    waiting: list[Move] = field(default_factory=list)
+    sums: NDArray[np.float64]
+    most: int
+    waiting: list[Vector] = field(default_factory=list)
 
 
-def _moves(total: NDArray[np.float64], error: NDArray[np.float64]) -> _Moves:
+def _moves(sums: NDArray[np.float64]) -> _Moves:
     """Return a sum to which moves are added."""
-    return _Moves(total, error, max(_TOGETHER, _NUMBERS // max(1, len(total))))
+    return _Moves(sums, 2 * max(_TOGETHER, _NUMBERS // max(1, sums.shape[1])))
 
 
 class Drift:
@@ -230,23 +229,22 @@ class Drift:
         """Return the state. Arrays are shared, not copied."""
         for moves in self._open.values():
             self._add(moves)
-        open = {row: (moves.total, moves.error) for row, moves in self._open.items()}
+        open = {row: tuple(moves.sums) for row, moves in self._open.items()}
         return {"open": open, "total": self._total}
 
     def restore(self, state: State) -> None:
         """Restore a state that `save` returned."""
-        self._open = {
-            row: _moves(total.copy(), error.copy()) for row, (total, error) in state["open"].items()
-        }
+        self._open = {row: _moves(np.array(sums)) for row, sums in state["open"].items()}
         self._total = state["total"].copy()
 
     def add(self, row: int, before: Vector, after: Vector) -> None:
         """Add the move of one agent from `before` to `after` by mixing in round `row`."""
         found = self._open.get(row)
         if found is None:
-            found = self._open[row] = _moves(np.zeros(len(after)), np.zeros(len(after)))
-        found.waiting.append((before, after))
-        if len(found.waiting) == found.together:
+            found = self._open[row] = _moves(np.zeros((2, len(after))))
+        waiting = found.waiting
+        waiting += (before, after)
+        if len(waiting) == found.most:
             self._add(found)
 
     def close(self, row: int) -> None:
@@ -254,20 +252,20 @@ class Drift:
         moved = self._open.pop(row, None)
         if moved is not None:
             self._add(moved)
-            mean = (moved.total + moved.error) / self._n
+            mean = (moved.sums[0] + moved.sums[1]) / self._n
             self._total = self._total + mean if self._total.size else mean
 
     def _add(self, moves: _Moves) -> None:
         """Add the moves that wait."""
-        waiting, total, error = moves.waiting, moves.total, moves.error
+        waiting, sums = moves.waiting, moves.sums
         if not waiting:
             return
-        if self._engine is None or not self._engine.add_moves(waiting, total, error):
-            if len(total) * _TOGETHER <= _NUMBERS:
-                add_short_moves(waiting, total, error)
+        if self._engine is None or not self._engine.add_moves(waiting, sums):
+            if sums.shape[1] <= _SHORT:
+                add_short_moves(waiting, sums)
             else:
-                for before, after in waiting:
-                    add_move(before, after, total, error)
+                for before, after in zip(waiting[::2], waiting[1::2], strict=True):
+                    add_move(before, after, sums)
         waiting.clear()
 
     @property

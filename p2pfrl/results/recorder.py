@@ -6,15 +6,16 @@ agents are, and `Timeline` (timeline.py) stores the activities of agents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 from math import isfinite
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.errors import RecordError
 from p2pfrl.core.measures import apart
 from p2pfrl.core.parameters import Layout, Vector
 from p2pfrl.core.resources import Resources
@@ -22,7 +23,7 @@ from p2pfrl.core.state import State
 from p2pfrl.core.traffic import Traffic
 from p2pfrl.core.types import Update
 from p2pfrl.core.units import SECOND
-from p2pfrl.results.agent_table import AgentTable
+from p2pfrl.results.agent_table import AgentTable, Column
 from p2pfrl.results.distances import Apart, Distances, Drift, Sums
 from p2pfrl.results.record import (
     BYZANTINE,
@@ -36,7 +37,7 @@ from p2pfrl.results.record import (
     UPDATES,
     Interval,
 )
-from p2pfrl.results.rounds import Entry, Progress, Rounds
+from p2pfrl.results.rounds import Last, Latest, Measures, Progress, Rounds
 from p2pfrl.results.timeline import Timeline
 
 Row = dict[str, float]
@@ -48,6 +49,8 @@ _PARTS = ("actor", "critic")
 """Parts that have columns of their own."""
 _EVALUATED = ("evaluation_own", "evaluation_mean_parameters")
 """Columns of metrics.csv with an evaluation."""
+_OF_ENTRIES = ("virtual_seconds", "return", "episodes", "loss", "bytes_sent", "staleness")
+"""Columns of agents.csv that are numbers of entries."""
 _BLOCK = 16
 _MOST_COMPARED = 256
 """Number of agents up to which policies are compared."""
@@ -123,6 +126,7 @@ class Recorder:
         honest: the agents that no attack names. Returns, distances, drift and evaluations are
             theirs; as long as none of them is there, those of the others.
         byzantine: the other agents.
+        interval: records that an agent trained or sent, see `Timeline.interval`.
         evaluation: the last evaluation; None if there was none.
 
     Args:
@@ -189,8 +193,9 @@ class Recorder:
         self.terms: list[tuple[int, int, int]] = []
         self._epsilon = epsilon
         self._rounds = Rounds(agents)
-        self._progress = [Progress() for _ in range(agents)]
+        self._progress, self._latest = Progress(agents), Latest(agents)
         self._timeline = Timeline(now)
+        self.interval = self._timeline.interval
         self._distances = Distances(layout, parts, _PARTS, engine)
         self._drift = Drift(len(self.honest), engine)
         self._drift_of_all = Drift(agents, engine)  # beside it, where there are Byzantine agents
@@ -224,7 +229,7 @@ class Recorder:
 
     def trained(self, agent: int, update: Update) -> None:
         """Record the end of a local update of `agent`."""
-        self._progress[agent].trained(update)
+        self._progress.trained(agent, update)
         self.env_steps += update.env_steps
 
     def mixed(
@@ -235,15 +240,18 @@ class Recorder:
         Mixing moved its shared vector from `before` to `after`.
         """
         lags, counts = staleness.values(), self.staleness
-        self._progress[agent].lags += lags
         for tau in lags:
             if tau < len(counts):
                 counts[tau] += 1
             else:
                 self._count(tau, 1)
         # An asynchronous run has no common rounds, so all moves between two rows count together.
-        self._moved(agent, round if self._tick is None else 0, before, after)
-        self._end_round(agent, round, after)
+        row = round if self._tick is None else 0
+        if self.byzantine:
+            self._moved(agent, row, before, after)
+        else:
+            self._drift.add(row, before, after)
+        self._end_round(agent, round, lags, after)
 
     def sending(self, agent: int, round: int) -> None:
         """Nothing is recorded of it."""
@@ -268,7 +276,7 @@ class Recorder:
 
         `tau` is the staleness of the payload.
         """
-        self._progress[agent].lags.append(tau)
+        self._progress.applied(agent, tau)
         self._count(tau, 1)
 
     def sat_out(self, agent: int, round: int) -> None:
@@ -318,7 +326,7 @@ class Recorder:
         self.updates += rounds
         if self._tick is not None:
             self._ended[agent] += rounds
-        self._progress[agent].finished += episodes
+        self._progress.finished(agent, episodes)
         if update is not None:
             self.trained(agent, update)
 
@@ -345,13 +353,6 @@ class Recorder:
         if alive:
             self._timeline.came(agent)
         self._advance()
-
-    def interval(self, agent: int, kind: str, start: int, end: int) -> None:
-        """Record that an agent trained or sent from `start` to `end`.
-
-        The time between intervals is waiting.
-        """
-        self._timeline.interval(agent, kind, start, end)
 
     # Methods for the clock of an asynchronous run.
 
@@ -407,18 +408,14 @@ class Recorder:
 
     def last_returns(self, agents: Sequence[int]) -> NDArray[np.float64]:
         """Return the last returns of those of `agents` that have one."""
-        entries = [own.latest for own in (self._progress[i] for i in agents)]
-        found = [entry.returns for entry in entries if entry is not None]
-        return np.array([value for value in found if np.isfinite(value)])
+        found: NDArray[np.float64] = self._latest.of(agents).rows["return"]
+        return found[np.isfinite(found)]
 
     def returns_by_agent(self) -> dict[int, float]:
         """Return the last return of every agent that has one."""
-        entries = ((agent, own.latest) for agent, own in enumerate(self._progress))
-        return {
-            agent: float(entry.returns)
-            for agent, entry in entries
-            if entry is not None and np.isfinite(entry.returns)
-        }
+        last = self._latest.of(range(self._n))
+        own = zip(last.agents, last.rows["return"].tolist(), strict=True)
+        return {agent: value for agent, value in own if isfinite(value)}
 
     def of_all(self) -> tuple[float, float]:
         """Return consensus distance and mean drift over all agents, Byzantine ones included."""
@@ -440,7 +437,8 @@ class Recorder:
             "current": self.current,
             "counts": (self.env_steps, self.updates, self.stopped_at_row),
             "rounds": self._rounds.save(),
-            "progress": [own.save() for own in self._progress],
+            "progress": self._progress.save(),
+            "latest": self._latest.save(),
             "timeline": self._timeline.save(),
             "drift": self._drift.save(),
             "drift_of_all": self._drift_of_all.save(),
@@ -451,12 +449,20 @@ class Recorder:
         }
 
     def restore(self, state: State) -> None:
-        """Restore a state that `save` returned."""
+        """Restore a state that `save` returned.
+
+        Raises:
+            RecordError: the state is of another version.
+        """
+        if "latest" not in state:
+            what = "the saved state of the record is of another version of p2pfrl"
+            raise RecordError(f"{what}; go on with that version, or begin anew")
         self.staleness = list(state["staleness"])
         self.current = list(state["current"])
         self.env_steps, self.updates, self.stopped_at_row = state["counts"]
         self._rounds.restore(state["rounds"])
-        self._progress = [Progress.of(own) for own in state["progress"]]
+        self._progress.restore(state["progress"])
+        self._latest.restore(state["latest"])
         self._timeline.restore(state["timeline"])
         self._drift.restore(state["drift"])
         self._judged = state["judged"]
@@ -472,7 +478,9 @@ class Recorder:
 
     # Rows.
 
-    def _end_round(self, agent: int, round: int, shared: Vector | None = None) -> None:
+    def _end_round(
+        self, agent: int, round: int, staleness: Collection[int] = (), shared: Vector | None = None
+    ) -> None:
         most = self._ticks.max_updates
         if most is not None and self.updates >= most:
             return  # updates that end at the same time as the last one do not count
@@ -481,18 +489,20 @@ class Recorder:
             self._ended[agent] += 1
         sent = self.traffic.bytes_by.get(agent, 0)
         spent = 0.0 if self._epsilon is None else self._epsilon(agent, round)
-        parameters = self._judge.parameters(agent, shared)
-        entry = self._progress[agent].entry(parameters, self._now(), sent, spent)
+        parameters, progress = self._judge.parameters(agent, shared), self._progress
+        row = progress.row(agent, self._now(), staleness, spent, sent)
+        measures, rounds = progress.measures[agent], self._rounds
         # An entry waits until its round is complete, so that a row never mixes two rounds. A late
         # agent's round has its row already: the entry then only updates the current parameters.
-        if self._tick is not None or round < self._rounds.row:
-            self._settle(agent, entry)
-        else:
-            self._rounds.add(round, agent, entry)
-        if self._tick is None:
-            self._rounds.complete(agent, round + 1)
-            if not self._rounds.behind:
+        if self._tick is None and round >= rounds.row:
+            rounds.end(agent, round, row, parameters, measures)
+            if not rounds.behind:
                 self._advance()
+            return
+        self.current[agent] = parameters
+        self._latest.put(agent, row, measures)
+        if self._tick is None:
+            rounds.complete(agent, round + 1)
         elif self.updates == most:
             self._ticks.stop()
 
@@ -505,18 +515,14 @@ class Recorder:
         """Return how many rounds an asynchronous run has had."""
         return (sum(self.staleness) if self._counts_applied else self.updates) // self._n
 
-    def _settle(self, agent: int, entry: Entry) -> None:
-        assert entry.parameters is not None
-        self.current[agent], entry.parameters = entry.parameters, None
-        self._progress[agent].latest = entry
-
     def _advance(self) -> None:
         """Write the rows of all rounds that are complete."""
         while self._tick is None and not self.stopped_at_row and self._rounds.is_complete():
-            entries = self._rounds.take()
-            for agent, entry in entries.items():
-                self._settle(agent, entry)
-            self._write(self._now(), len(entries))
+            ended = self._rounds.take()
+            for agent, parameters in zip(ended.agents, ended.parameters, strict=True):
+                self.current[agent] = parameters
+            self._latest.take(ended)
+            self._write(self._now(), len(ended.agents))
 
     def _look(self) -> None:
         """Write a row of an asynchronous run, unless its round has one.
@@ -528,7 +534,8 @@ class Recorder:
             return
         present, alive = self._there()
         self._close_drift(0)
-        row = self._row(self.round, self._now(), present, self._distances.of(self._of(present)))
+        distances = self._distances.of(self._of(present))
+        row = self._row(self.round, self._now(), present, self._latest.of(present), distances)
         row["active"] = len(alive)
         self._looks += 1
         if self._on_row(row):
@@ -552,7 +559,7 @@ class Recorder:
         """Return the agents that rows are about, and all that are alive."""
         # If all agents have left, the row is about all of them.
         here = self._rounds.alive
-        alive = [i for i in range(self._n) if here[i]] or list(range(self._n))
+        alive = [*compress(range(self._n), here)] or [*range(self._n)]
         if not self.byzantine:
             return alive, alive
         return [i for i in alive if i in self._is_honest] or alive, alive
@@ -573,8 +580,8 @@ class Recorder:
         self._close_drift(self._rounds.row - 1 if self._tick is None else 0)
         round = self.round
         vectors = self._of(present)
-        distances = self._distances.of(vectors)
-        row = self._row(round, now, present, distances)
+        distances, last = self._distances.of(vectors), self._latest.of(present)
+        row = self._row(round, now, present, last, distances)
         row["active"] = len(alive) if active is None else active
         if evaluated:
             row.update(evaluated)
@@ -592,41 +599,32 @@ class Recorder:
             apart.update(
                 zip(others, self._distances.to_mean(vectors, self._of(others)), strict=True)
             )
-        self._write_agents(round, alive, apart, judged)
+            last = self._latest.of(alive)
+        if last.agents:
+            self._write_agents(round, last, apart, judged)
         if self._on_row(row):
             self.stopped_at_row = True
 
     def _write_agents(
-        self, round: int, agents: Sequence[int], apart: Mapping[int, float], judged: Judged | None
+        self, round: int, last: Last, apart: Mapping[int, float], judged: Judged | None
     ) -> None:
-        """Write the rows of those of `agents` that have ended a round."""
-        latest = ((agent, self._progress[agent].latest) for agent in agents)
-        there = [(agent, entry) for agent, entry in latest if entry is not None]
-        if not there:
-            return
-        entries = [entry for _, entry in there]
-        ids = [agent for agent, _ in there]
-        of_all = _measures(entries)
-        columns: dict[str, Sequence[float]] = {
-            "round": [round] * len(there),
+        """Write the rows of agents that have ended a round."""
+        ids, rows, of_all = last.agents, last.rows, _measures(last.measures)
+        columns: dict[str, Column] = {
+            "round": [round] * len(ids),
             "agent": ids,
-            "virtual_seconds": [entry.time / SECOND for entry in entries],
-            "return": [entry.returns for entry in entries],
-            "episodes": [entry.episodes for entry in entries],
-            "loss": [entry.loss for entry in entries],
             "disagreement": [apart[agent] for agent in ids],
-            "bytes_sent": [entry.bytes_sent for entry in entries],
-            "staleness": [entry.staleness for entry in entries],
-            **{name: of_all[name] for name in _measures(entries[:1])},
+            **{name: rows[name] for name in _OF_ENTRIES},
+            **{name: of_all[name] for name in _measures(last.measures[:1])},
         }
         if self._tick is not None:
-            columns[UPDATES] = self._ended[ids].tolist()
+            columns[UPDATES] = self._ended[ids]
         if self._resources is not None:
-            columns[STEPS] = [entry.env_steps for entry in entries]
+            columns[STEPS] = rows["env_steps"]
             if self._resources.uses_energy:
-                columns[JOULES] = [self._joules(*own) for own in there]
+                columns[JOULES] = self._joules(last)
         if self._epsilon is not None:
-            columns[EPSILON] = [entry.epsilon for entry in entries]
+            columns[EPSILON] = rows["epsilon"]
         if judged is not None:
             medians = [_suspicion(judged, agent) for agent in ids]
             columns |= dict(zip(SUSPICION, zip(*medians, strict=True), strict=True))
@@ -646,12 +644,12 @@ class Recorder:
             self._layout.unpack(np.stack(vectors[block]), rows[block])
         return rows
 
-    def _row(self, round: int, now: int, alive: Sequence[int], distances: Apart) -> Row:
-        """Return a row of metrics over the agents that are alive."""
-        entries = [own.latest for own in self._progress]
-        there = [entry for i in alive if (entry := entries[i]) is not None]
-        known = np.array([e.returns for e in there if isfinite(e.returns)])
-        lags = [e.staleness for e in there if e.staleness == e.staleness]
+    def _row(self, round: int, now: int, alive: Sequence[int], last: Last, distances: Apart) -> Row:
+        """Return a row of metrics over the agents that are alive; `last` has their entries."""
+        of_all = last if len(last.agents) == self._n else self._latest.of(range(self._n))
+        returns = last.rows["return"]
+        known = returns[np.isfinite(returns)]
+        lags = [mean for mean in last.rows["staleness"].tolist() if mean == mean]
         kept: list[Vector] = []
 
         def rows() -> Vector:
@@ -666,7 +664,7 @@ class Recorder:
         return {
             "round": round,
             "virtual_seconds": now / SECOND,
-            "env_steps": sum(entry.env_steps for entry in entries if entry is not None),
+            "env_steps": int(of_all.rows["env_steps"].sum()),
             "return_mean": float(known.mean()) if known.size else nan,
             "return_min": float(known.min()) if known.size else nan,
             "return_max": float(known.max()) if known.size else nan,
@@ -682,29 +680,28 @@ class Recorder:
             "active": 0,
             "evaluation_own": nan,
             "evaluation_mean_parameters": nan,
-            **self._energy_of_all(entries),
-            **self._spent(entries),
+            **self._energy_of_all(of_all),
+            **self._spent(of_all),
         }
 
-    def _joules(self, agent: int, entry: Entry) -> float:
-        """Return the joules that an agent has used."""
+    def _joules(self, last: Last) -> list[float]:
+        """Return the joules that each agent has used."""
         assert self._resources is not None
-        return self._resources.joules(agent, entry.env_steps, entry.bytes_sent)
+        counts = (last.rows[name].tolist() for name in ("env_steps", "bytes_sent"))
+        used = zip(last.agents, *counts, strict=True)
+        return [self._resources.joules(*own) for own in used]
 
-    def _energy_of_all(self, entries: Sequence[Entry | None]) -> Row:
+    def _energy_of_all(self, last: Last) -> Row:
         """Return the column with the joules that all agents have used."""
         if self._resources is None or not self._resources.uses_energy:
             return {}
-        used = [self._joules(i, entry) for i, entry in enumerate(entries) if entry is not None]
-        return {JOULES: sum(used)}
+        return {JOULES: sum(self._joules(last))}
 
-    def _spent(self, entries: Sequence[Entry | None]) -> Row:
+    def _spent(self, last: Last) -> Row:
         """Return the column with the largest epsilon of the agents."""
-        if self._epsilon is None:
-            return {}
-        return {
-            EPSILON: max((entry.epsilon for entry in entries if entry is not None), default=0.0)
-        }
+        return (
+            {} if self._epsilon is None else {EPSILON: float(last.rows["epsilon"].max(initial=0.0))}
+        )
 
     def _evaluation(self, agents: Sequence[int]) -> Row:
         """Evaluate each agent's own model, and the mean model in each agent's environment."""
@@ -744,15 +741,14 @@ def _vectors(rows: Vector) -> list[Vector]:
     return [rows[0].copy()] * len(rows) if is_equal else [row.copy() for row in rows]
 
 
-def _measures(entries: Sequence[Entry]) -> dict[str, Sequence[float]]:
-    """Return the environments' own measures, of all entries.
+def _measures(of: Sequence[Measures]) -> dict[str, Sequence[float]]:
+    """Return the environments' own measures, by name.
 
     A measure with the name of one of our columns has the prefix "measure.".
     """
-    names = dict.fromkeys(chain.from_iterable(entry.measures for entry in entries))
+    names = dict.fromkeys(chain.from_iterable(filter(None, of)))
     return {
-        apart(name, _is_ours): [entry.measures.get(name, np.nan) for entry in entries]
-        for name in names
+        apart(name, _is_ours): [measures.get(name, np.nan) for measures in of] for name in names
     }
 
 

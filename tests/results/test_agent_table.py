@@ -125,9 +125,9 @@ def test_short_moves_are_added_with_the_bits_of_one_after_the_other(size: int) -
     found, expected = np.zeros((2, size)), np.zeros((2, size))
     with np.errstate(invalid="ignore"):
         for first, last in ((0, 5), (5, 6), (6, 29)):
-            add_short_moves([(before, after) for before, after in moves[first:last]], *found)
+            add_short_moves([*moves[first:last].reshape(-1, size)], found)
         for before, after in moves:
-            add_move(before, after, *expected)
+            add_move(before, after, expected)
     assert found.tobytes() == expected.tobytes()
     if size > 1:
         assert expected[1].any()

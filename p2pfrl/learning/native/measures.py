@@ -11,7 +11,6 @@ from array import array
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, addressof, byref, c_char, c_int32, c_ssize_t, c_void_p
 from functools import cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,22 +28,22 @@ _bytes_of: Any = c_char.from_buffer
 class NativeSums:
     """Sums over float32 vectors in C, with the bits of those in numpy (`results/distances.py`)."""
 
-    def add_moves(
-        self,
-        moves: Sequence[tuple[Vector, Vector]],
-        total: NDArray[np.float64],
-        error: NDArray[np.float64],
-    ) -> bool:
+    def add_moves(self, moves: Sequence[Vector], sums: NDArray[np.float64]) -> bool:
         """Add `after - before` of each move to a sum with its rounding errors, in place.
+
+        Args:
+            moves: vectors before and after a move, in turns.
+            sums: `(2, d)` the sum and its rounding errors, contiguous.
 
         Returns:
             whether it did; it does not where numbers are not float32, or do not lie together.
         """
-        places = _places(tuple(chain.from_iterable(moves)), len(total))
+        d = sums.shape[1]
+        places = _places(tuple(moves), d)
         if places is None:
             return False
-        sums = [addressof(_bytes_of(one)) for one in (total, error)]
-        library().engine_add_moves(len(moves), len(total), _first(places), *sums)
+        total = addressof(_bytes_of(sums))
+        library().engine_add_moves(len(moves) // 2, d, _first(places), total, total + 8 * d)
         return True
 
     def squares(
