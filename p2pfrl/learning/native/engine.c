@@ -310,22 +310,24 @@ typedef struct {
     float *gradient;              /* (stride,) */
 } scratch_t;
 
-/* backward: 0 for the forward pass alone, 1 for gradients by parameters, 2 by inputs, too. */
-static void place_weights(arena_t *arena, const net_t *net, weights_t *w, int backward) {
+/* What is left out is 0. backward: 1 for gradients by parameters, 2 by inputs, too. */
+static void place_weights(arena_t *arena, const net_t *net, weights_t *w, int forward, int backward) {
     for (int c = 0; c < net->chains; c++)
         for (int l = 0; l < net->chain[c].layers; l++) {
             const layer_t *y = &net->chain[c].layer[l];
-            w->forward[c][l] = take(arena, (long)y->inputs * UP(y->outputs));
-            w->bias[c][l] = take(arena, UP(y->outputs));
-            w->backward[c][l] = 0;
-            if (l + backward > 1 && y->inputs % 16)
+            w->forward[c][l] = w->backward[c][l] = 0;
+            if (forward) {
+                w->forward[c][l] = take(arena, (long)y->inputs * UP(y->outputs));
+                w->bias[c][l] = take(arena, UP(y->outputs));
+            }
+            if (backward && l + backward > 1 && y->inputs % 16)
                 w->backward[c][l] = take(arena, (long)y->outputs * UP(y->inputs));
         }
 }
 
 static void place(arena_t *arena, const net_t *net, const policy_t *policy, int B, scratch_t *s) {
     long most = UP(net->inputs);
-    place_weights(arena, net, &s->weights, 1);
+    place_weights(arena, net, &s->weights, 1, 1);
     for (int c = 0; c < net->chains; c++)
         for (int l = 0; l < net->chain[c].layers; l++) {
             const layer_t *y = &net->chain[c].layer[l];
@@ -365,9 +367,11 @@ static void prepare(const net_t *net, const float *row, weights_t *w) {
     for (int c = 0; c < net->chains; c++)
         for (int l = 0; l < net->chain[c].layers; l++) {
             const layer_t *y = &net->chain[c].layer[l];
-            transpose(y->outputs, y->inputs, row + y->weight, y->inputs, w->forward[c][l],
-                      UP(y->outputs));
-            memcpy(w->bias[c][l], row + y->bias, 4L * y->outputs);
+            if (w->forward[c][l]) {
+                transpose(y->outputs, y->inputs, row + y->weight, y->inputs, w->forward[c][l],
+                          UP(y->outputs));
+                memcpy(w->bias[c][l], row + y->bias, 4L * y->outputs);
+            }
             if (w->backward[c][l])
                 for (int i = 0; i < y->outputs; i++)
                     memcpy(w->backward[c][l] + (long)i * UP(y->inputs),
@@ -875,10 +879,10 @@ int engine_forward(const net_t *net, int b, const float *rows, const float *x, i
     const long size = engine_kept(net, B), total = (long)all_outputs(net) * B;
     scratch_t s;
     arena_t arena = {0};
-    place_weights(&arena, net, &s.weights, 0);
+    place_weights(&arena, net, &s.weights, 1, 0);
     char *memory = arena.at = reserve((long)arena.at);
     if (!memory) return 1;
-    place_weights(&arena, net, &s.weights, 0);
+    place_weights(&arena, net, &s.weights, 1, 0);
     for (long a = 0; a < b; a++) {
         place_kept((arena_t){(char *)(kept + a * size)}, net, B, &s);
         prepare(net, rows + a * net->stride, &s.weights);
@@ -899,7 +903,7 @@ int engine_backward(const net_t *net, int b, const float *rows, int B, const flo
     for (int turn = 0; turn < 2; turn++) { /* sizes, then places */
         arena_t arena = {memory};
         long most = ldx;
-        place_weights(&arena, net, &s.weights, 2);
+        place_weights(&arena, net, &s.weights, 0, 2);
         for (int c = 0; c < net->chains; c++) {
             s.delta[c] = take(&arena, (long)B * UP(outputs_of(net, c)));
             for (int l = 0; l < net->chain[c].layers; l++)
@@ -974,7 +978,7 @@ int engine_td(const net_t *net, const td_t *td, int b, float *rows, const float 
     for (int turn = 0; turn < 2; turn++) { /* sizes, then places */
         arena_t arena = {memory};
         place(&arena, net, &none, B, &s);
-        place_weights(&arena, net, &of_target, 0);
+        place_weights(&arena, net, &of_target, 1, 0);
         for (int l = 0; l < chain->layers; l++)
             hidden[l] = take(&arena, (long)B * UP(chain->layer[l].outputs));
         after = take(&arena, B * ldx);
@@ -1136,7 +1140,7 @@ static void act(const net_t *net, const policy_t *policy, const float *row, cons
 int64_t engine_prepared(const net_t *net) {
     weights_t w;
     arena_t arena = {0};
-    place_weights(&arena, net, &w, 0);
+    place_weights(&arena, net, &w, 1, 0);
     return (long)arena.at / 4;
 }
 
@@ -1146,7 +1150,7 @@ void engine_prepare(const net_t *net, int b, const float *rows, float *prepared)
     for (long a = 0; a < b; a++) {
         weights_t w;
         arena_t arena = {(char *)(prepared + a * size)};
-        place_weights(&arena, net, &w, 0);
+        place_weights(&arena, net, &w, 1, 0);
         prepare(net, rows + a * net->stride, &w);
     }
 }
@@ -1169,7 +1173,7 @@ int engine_act(const net_t *net, const policy_t *policy, int b, const float *row
         weights_t w;
         const long at = a * steps + t;
         arena_t own = {(char *)(prepared + a * size)};
-        place_weights(&own, net, &w, 0);
+        place_weights(&own, net, &w, 1, 0);
         act(net, policy, rows + a * net->stride, &w, &s, m, obs + a * m * o, seen + a * m * o,
             noise ? noise + at * width * m : 0, samples ? samples + at * m * features : 0,
             values ? values + at * m : 0, chosen ? chosen + a * m * width : 0,
@@ -1195,7 +1199,7 @@ int engine_values(const net_t *net, const policy_t *policy, int b, const float *
     for (long a = 0; a < b; a++) {
         weights_t w;
         arena_t own = {(char *)(prepared + a * size)};
-        place_weights(&own, net, &w, 0);
+        place_weights(&own, net, &w, 1, 0);
         for (long first = 0; first < q; first += MOST) {
             const int B = q - first < MOST ? q - first : MOST;
             for (int j = 0; j < B; j++)
@@ -1303,13 +1307,13 @@ int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float
     actor_t s;
     arena_t arena = {0};
     place_actor(&arena, net, policy, m, &s);
-    place_weights(&arena, net, &s.weights, 0);
+    place_weights(&arena, net, &s.weights, 1, 0);
     float *obs = take(&arena, o * m), *ahead = take(&arena, o * m);
     int64_t *chosen = (int64_t *)take(&arena, 2L * m);
     char *memory = arena.at = reserve((long)arena.at);
     if (!memory) return 1;
     place_actor(&arena, net, policy, m, &s);
-    place_weights(&arena, net, &s.weights, 0);
+    place_weights(&arena, net, &s.weights, 1, 0);
     obs = take(&arena, o * m), ahead = take(&arena, o * m);
     chosen = (int64_t *)take(&arena, 2L * m);
     for (long a = 0; a < b; a++) {
@@ -1387,13 +1391,13 @@ int engine_episodes(const net_t *net, const policy_t *policy, int b, const float
     actor_t s;
     arena_t arena = {0};
     place_actor(&arena, net, policy, m, &s);
-    place_weights(&arena, net, &s.weights, 0);
+    place_weights(&arena, net, &s.weights, 1, 0);
     float *obs = take(&arena, o * m);
     int64_t *chosen = (int64_t *)take(&arena, 2L * m), *place = (int64_t *)take(&arena, 2L * m);
     char *memory = arena.at = reserve((long)arena.at);
     if (!memory) return 1;
     place_actor(&arena, net, policy, m, &s);
-    place_weights(&arena, net, &s.weights, 0);
+    place_weights(&arena, net, &s.weights, 1, 0);
     obs = take(&arena, o * m);
     chosen = (int64_t *)take(&arena, 2L * m), place = (int64_t *)take(&arena, 2L * m);
     for (long a = 0; a < b; a++) {
@@ -1627,7 +1631,7 @@ int engine_compare(const net_t *net, int b, int d, const float *const *vectors, 
     char *memory = 0;
     for (int turn = 0; turn < 2; turn++) { /* sizes, then places */
         arena_t arena = {memory};
-        place_weights(&arena, net, &s.weights, 0);
+        place_weights(&arena, net, &s.weights, 1, 0);
         const long size = place_kept(arena, net, B, &s);
         take(&arena, size);
         if (turn == 0 && !(memory = reserve((long)arena.at))) return 1;
