@@ -28,6 +28,7 @@ from p2pfrl.learning.trainer import Trainer
 from p2pfrl.results.distances import Sums
 from p2pfrl.results.recorder import Recorder, Row, Rows
 from p2pfrl.scenario import Scenario
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.simulator.crowds import last_number
 from p2pfrl.simulator.digest import MIX, Log
 from p2pfrl.simulator.links import Jittered, Latency, PerEdge, PerLink, drawn
@@ -514,6 +515,6 @@ def _bandwidth(scenario: Scenario, graph: Graph) -> dict[tuple[int, int], float]
 def _loss(scenario: Scenario) -> LinkLosses:
     """Return the losses of the scenario's network."""
     model: Loss = scenario.network.loss
-    if scenario.mixing.on_loss == "symmetric":
+    if MODES[scenario.mode].mixes and scenario.mixing.on_loss == "symmetric":
         model = model.symmetric() or model
     return LinkLosses(scenario.seed, model)

@@ -375,6 +375,8 @@ class _Unpacker:
             cls = _CLASSES[name]
             made: Any = object.__new__(cls)
             self._made[number] = made
+            if is_dataclass(cls):  # earlier versions may have fewer fields
+                values += [entry.default for entry in fields(cls)[len(values) :]]
             for attribute, value in zip(_names(cls), values, strict=True):
                 setattr(made, attribute, self.unpack(value))
             if cls is types.Frame:

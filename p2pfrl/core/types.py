@@ -268,10 +268,14 @@ class Frame:
 
 @dataclass(slots=True, eq=False)
 class Missing:
-    """The link noticed a gap: the message of `round` from `peer` was sent and will not come."""
+    """The link noticed a gap: the message of `round` from `peer` was sent and will not come.
+
+    `epoch` is that of the message, where the coordinator has standbys.
+    """
 
     peer: int
     round: int
+    epoch: int = 0
 
 
 @dataclass(slots=True, eq=False)

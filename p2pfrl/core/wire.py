@@ -343,6 +343,15 @@ class Decoder:
             frame.message = self.parse(frame.head, frame.payload, frame.crc32)
         return frame.message
 
+    def epoch(self, frame: Frame) -> int:
+        """Return the epoch that a frame has; 0 if it has none, or would be refused."""
+        if not self._standbys:
+            return 0
+        try:
+            return self.decode(frame).epoch
+        except WireError:
+            return 0
+
     def receive(self, frame: Frame) -> Received:
         """Return the event that `frame` arrived, with its message.
 
@@ -453,7 +462,7 @@ class Decoder:
             )
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
             raise WireError("malformed", f"the header is not msgpack: {error}") from error
-        epoch = self._epoch(header) if self._standbys and raw[0] == _MAP + 1 else 0
+        epoch = self._taken_epoch(header) if self._standbys and raw[0] == _MAP + 1 else 0
         if raw[0] != _MAP + bool(epoch) or (
             tuple(header) != NAMES and header.keys() != FIELDS.keys()
         ):
@@ -521,7 +530,7 @@ class Decoder:
         )
 
     @staticmethod
-    def _epoch(header: dict[str, object]) -> int:
+    def _taken_epoch(header: dict[str, object]) -> int:
         """Take the epoch out of a header, and return it.
 
         Raises:

@@ -265,9 +265,13 @@ class Outbox(Stateful):
         return round in self._sent
 
     def again(self, round: int, receivers: Sequence[int]) -> Iterator[Sent]:
-        """Yield what was sent to `receivers` in a round, in frames with numbers of their own."""
+        """Yield what was sent to `receivers` in a round, in frames with numbers of their own.
+
+        What was sent to a coordinator is meant for whoever is in office now.
+        """
         for to, frame in self._sent[round]:
-            if common := [j for j in to if j in receivers]:
+            is_office = to[0] <= COORDINATOR and receivers[0] <= COORDINATOR
+            if common := receivers if is_office else [j for j in to if j in receivers]:
                 yield common, self._encoder.again(frame)
 
     def remember(self, receiver: int, frame: Frame) -> None:

@@ -43,9 +43,9 @@ def shrink(values: Table, fails: Callable[[Table], bool], tries: int = MOST_TRIE
 
 def _smaller(values: Table) -> Iterator[Table]:
     """Yield tables that are smaller by one thing, the largest things first."""
-    places = sorted(_places(values), key=len)
+    places, kept = sorted(_places(values), key=len), [(name,) for name in _KEPT]
     for path in places:
-        if path not in [(name,) for name in _KEPT] and path[-1] not in ("kind", "id"):
+        if path not in kept and path[0] != "stop" and path[-1] not in ("kind", "id"):
             yield _without(values, path)
     for path in places:
         now = _at(values, path)

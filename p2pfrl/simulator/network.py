@@ -291,7 +291,7 @@ class Network(Stateful):
             return self._decoder.receive(frame)
         except WireError:
             self.refused[sender] = self.refused.get(sender, 0) + 1
-            return Missing(sender, frame.round)
+            return self._missing(sender, frame)
 
     def _decode(self, sender: int, frame: Frame) -> Received:
         """Return what receivers make of a frame.
@@ -312,7 +312,10 @@ class Network(Stateful):
     def notice_gap(self, sender: int, receiver: int, frame: Frame) -> None:
         """The link numbers its messages, so its far end notices that one is missing."""
         if self._lets_through(sender, receiver):
-            self._mailboxes[receiver](Missing(sender, frame.round))
+            self._mailboxes[receiver](self._missing(sender, frame))
+
+    def _missing(self, sender: int, frame: Frame) -> Missing:
+        return Missing(sender, frame.round, self._decoder.epoch(frame))
 
 
 T = TypeVar("T")

@@ -41,6 +41,15 @@ def test_a_seed_makes_the_same_case_whenever_it_is_made() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "seed", "agents"), [("ditto_goals", 24, 8), ("warehouse_torus", 53, 16)]
+)
+def test_a_case_keeps_the_number_of_agents_where_no_smaller_one_is_valid(
+    name: str, seed: int, agents: int
+) -> None:
+    assert case(Base.of(name), seed).values["agents"] == agents
+
+
 def test_cases_differ_in_mode_rules_and_faults() -> None:
     base = Base.of(BASE)
     made = [case(base, seed).values for seed in range(40)]
@@ -158,6 +167,85 @@ CUT = {"kind": "loss", "at": 0.05753, "probability": 1.0}
 )
 def test_what_ten_thousand_seeds_found_holds(tables: dict[str, Any]) -> None:
     assert run(**tables) == ""
+
+
+STANDBYS = {"mode": "central", "coordinator": {"standbys": 2}}
+GARNET: dict[str, Any] = {"learner": {"kind": "softmax_pg"}, "environment": {"id": "garnet"}}
+
+
+def office(kind: str, at: float, agents: object = ("coordinator",)) -> dict[str, Any]:
+    return {"kind": kind, "at": at, "agents": agents}
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {
+            "agents": 4,
+            "rounds": 1,
+            "seed": 720003,
+            "network": {"loss": 0.4},
+            "availability": {"dropout": 0.5},
+            "faults": (
+                office("crash", 0.04646),
+                office("restart", 0.099),
+                {"kind": "partition", "at": 0.14875, "groups": [[3]]},
+                {"kind": "heal", "at": 0.14918},
+            ),
+            **GARNET,
+        },
+        {
+            "agents": 2,
+            "rounds": 2,
+            "seed": 10,
+            "network": {"loss": 0.4, "peer_timeout": 0.02},
+            "faults": (office("crash", 0.04646, [0]),),
+        },
+        {
+            "agents": 2,
+            "rounds": 2,
+            "seed": 18,
+            "schedule": {"deadline": 0.04},
+            "network": {"loss": 0.4},
+            "faults": (office("crash", 0.06149), office("restart", 0.18432)),
+        },
+        {
+            "agents": 3,
+            "rounds": 8,
+            "seed": 768,
+            "schedule": {"deadline": 0.008},
+            "network": {"jitter": 0.003, "bandwidth": 20000.0},
+            "compute": {"seconds_per_env_step": 0.002},
+        },
+        {
+            "agents": 6,
+            "rounds": 5,
+            "seed": 1168,
+            "network": {"loss": 0.4},
+            "mixing": {"kind": "laplacian", "on_loss": "symmetric"},
+        },
+        {
+            "agents": 2,
+            "rounds": 4,
+            "seed": 2752,
+            "compute": {"seconds_per_env_step": 1.0},
+            "network": {"peer_timeout": 0.3},
+            "coordinator": {"standbys": 2, "fallback": "wait"},
+            "gate": {"kind": "every", "tau": 1},
+            "faults": (office("crash", 2.8),),
+        },
+    ],
+    ids=(
+        "first_model_of_a_term",
+        "crash_before_the_first_term",
+        "deadline_in_the_past",
+        "gave_up",
+        "draws_of_another_mode",
+        "kept_frames_for_a_successor",
+    ),
+)
+def test_what_seeds_around_standbys_found_holds(tables: dict[str, Any]) -> None:
+    assert run(**{**STANDBYS, **tables}) == ""
 
 
 def test_who_waits_in_vain_for_updates_of_any_length_is_stopped_and_not_failed() -> None:

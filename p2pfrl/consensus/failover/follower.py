@@ -10,6 +10,7 @@ from p2pfrl.consensus.failover.fenced import Fenced
 from p2pfrl.consensus.schedules.base import Attendance, Available
 from p2pfrl.core.types import (
     COORDINATOR,
+    SKIP,
     UPDATE,
     VACANT,
     Action,
@@ -99,8 +100,7 @@ class Follower(Fenced):
             if event.peer == self._holder:
                 yield from self._lose(now)
         elif isinstance(event, Missing):
-            if event.peer == self._holder:
-                yield from self._pass(Missing(COORDINATOR, event.round), now)
+            yield from self._missing(event, now)
         elif isinstance(event, Started):
             self._busy = self._trains_alone = False
             self._next, self._heard = None, {}
@@ -131,6 +131,21 @@ class Follower(Fenced):
             self._next = message
         else:
             yield from self._pass(Received(message, event.again), now)
+
+    def _missing(self, event: Missing, now: int) -> Iterator[Action]:
+        """Answer a message that was lost.
+
+        The first message of a term that the agent does not know is answered with a skip: what it
+        has for that round is of an earlier term, and would be refused.
+        """
+        own = Missing(COORDINATOR, event.round)
+        if event.epoch > self._epoch:
+            yield Send((event.peer,), event.round, SKIP, epoch=self._epoch)
+            for action in self._schedule.handle(own, now):
+                if not isinstance(action, Send):
+                    yield action
+        elif event.peer == self._holder:
+            yield from self._pass(own, now)
 
     def _trained(self, event: Trained, now: int) -> Iterator[Action]:
         if not self._trains_alone:

@@ -27,6 +27,7 @@ from p2pfrl.consensus.failover.voter import (
 )
 from p2pfrl.core.state import State, decode, encode
 from p2pfrl.core.types import (
+    ASKS,
     NOTICES,
     OVER,
     SKIP,
@@ -128,6 +129,9 @@ class Office:
 class Replica(Fenced):
     """The schedule of a coordinator that has standbys, or of a standby.
 
+    A standby asks again for a notice that a link lost, up to `ASKS` times in a row. Then it gives
+    up.
+
     After a takeover the coordinator's schedule starts again from the committed state: it sends the
     model again to the agents whose answers were awaited, and they answer again. A version is
     replaced before it was committed only if no majority stored it; then no agent has seen it.
@@ -152,6 +156,7 @@ class Replica(Fenced):
         "_round",
         "_since",
         "_is_over",
+        "_asks",
     )
 
     def __init__(
@@ -178,6 +183,7 @@ class Replica(Fenced):
         self._round = 0
         self._since: int | None = None
         self._is_over = False
+        self._asks = 0
         self._ended = 0
         self._read: Stamp | None = None
 
@@ -225,7 +231,9 @@ class Replica(Fenced):
         """Yield the actions for `event`."""
         yield from self._event(event, now)
         times = [
-            t for t in (self.voter.deadline, self._deadline, self._limit(now)) if t is not None
+            max(t, now)  # a deadline may have passed while it was held back
+            for t in (self.voter.deadline, self._deadline, self._limit(now))
+            if t is not None
         ]
         yield WaitUntil(min(times, default=None))
 
@@ -250,18 +258,28 @@ class Replica(Fenced):
             if event.peer not in self.voter.voters:
                 yield from self._pass(event, now)
             elif self._is_over:
-                yield Tell((event.peer,), Notice(OVER, self.voter.epoch, self.voter.version))
-            elif event.peer == self.voter.leader:  # it may have been the last one: ask
-                answer = Notice(STORED, self.voter.epoch, self.voter.version)
-                yield Tell((event.peer,), answer)
+                yield from self._over((event.peer,))
+            elif event.peer == self.voter.leader:
+                yield from self._ask(event.peer)
         elif isinstance(event, Expired):
             yield from self._expired(event, now)
 
+    def _ask(self, leader: int) -> Iterator[Action]:
+        """Answer a message of the one in office that was lost: it may have been its last one."""
+        self._asks += 1
+        if self._asks > ASKS:
+            yield from self._give_up()
+        else:
+            answer = Notice(STORED, self.voter.epoch, self.voter.version)
+            yield Tell((leader,), answer)
+
     def _received(self, event: Received, now: int) -> Iterator[Action]:
         message = event.message
+        if message.sender == self.voter.leader:
+            self._asks = 0
         if message.kind in NOTICES:
             yield from self._notice(message, now)
-        elif message.epoch > self.voter.epoch:
+        elif message.epoch > self.voter.epoch and not self._is_over:
             yield from self._do(self.voter.observe(message.epoch, now), now)
         elif self.voter.role != IN_OFFICE or (message.epoch < self._term and message.kind != SKIP):
             # A skip may be of an agent that lost the first message of this term, and does not know
@@ -273,7 +291,7 @@ class Replica(Fenced):
     def _notice(self, message: Message, now: int) -> Iterator[Action]:
         if self._is_over:
             if message.kind != OVER:
-                yield Tell((message.sender,), Notice(OVER, self.voter.epoch, self.voter.version))
+                yield from self._over((message.sender,))
             return
         if message.kind == OVER:
             self._is_over = True
@@ -296,7 +314,7 @@ class Replica(Fenced):
             told = self.voter.joined if is_up else self.voter.lost
             yield from self._do(told(event.peer, now), now)
         elif is_up:
-            yield Tell((event.peer,), Notice(OVER, self.voter.epoch, self.voter.version))
+            yield from self._over((event.peer,))
 
     def _expired(self, event: Expired, now: int) -> Iterator[Action]:
         own, limit = self.voter.deadline, self._limit(now)
@@ -306,8 +324,17 @@ class Replica(Fenced):
             deadline, self._deadline = self._deadline, None
             yield from self._pass(Expired(deadline), now)
         if limit is not None and event.deadline >= limit and self.voter.leader is None:
-            self._is_over = True
-            yield Finish("coordinator_gone")
+            yield from self._give_up()
+
+    def _give_up(self) -> Iterator[Action]:
+        """End without the end of the run."""
+        self._is_over, self.voter.leader, self.voter.deadline = True, None, None
+        yield Finish("coordinator_gone")
+
+    def _over(self, to: tuple[int, ...]) -> Iterator[Action]:
+        """Tell voters that the run is over, unless this one has given up and cannot know."""
+        if self.voter.leader is not None:
+            yield Tell(to, Notice(OVER, self.voter.epoch, self.voter.version))
 
     # The coordinator's schedule.
 
@@ -350,7 +377,7 @@ class Replica(Fenced):
         elif isinstance(action, Finish):
             self._is_over, self.voter.deadline = True, None
             others = tuple(i for i in self.voter.voters if i != self.voter.me)
-            yield Tell(others, Notice(OVER, self.voter.epoch, self.voter.version))
+            yield from self._over(others)
             yield action
         elif isinstance(action, Send):
             yield replace(action, epoch=self.voter.epoch)
@@ -375,6 +402,7 @@ class Replica(Fenced):
         self._report(self.voter.me, self._term)
         if self.voter.value is None:
             yield from self._run(Started(), now, is_first=True)
+            self._queue = [*map(PeerLost, self._gone)]
             return
         state = decode(self.voter.value)
         self._schedule.restore(state["schedule"])

@@ -190,6 +190,8 @@ class Complete(Check):
             allowed.add("agents_gone")
         if "crash" in kinds or "partition" in kinds:
             allowed.add("coordinator_gone")
+        if scenario.schedule.patience < scenario.coordinator.standby_wait * len(scenario.voters):
+            allowed.add("coordinator_gone")  # they may give up before anybody takes office
         if not scenario.network.loss.is_lossless or "loss" in kinds:
             allowed.add("unreachable")
             if scenario.coordinator.standbys:

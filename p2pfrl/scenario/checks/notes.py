@@ -48,6 +48,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     yield from _work(scenario)
     yield from _too_late(scenario)
     yield from _never(scenario)
+    yield from _impatience(scenario)
     loss = scenario.network.loss
     if isinstance(loss, Independent) and loss.probability == 1 and MODES[scenario.mode].exchanges:
         yield "network.loss is 1: no message arrives"
@@ -87,6 +88,17 @@ def notes(scenario: Scenario) -> Iterator[str]:
         if own:
             keys = ", ".join(f"learner.{name}" for name in own)
             yield f"with payload {payload!r} without effect: {keys}; coordinator.server_optimizer takes the step"
+
+
+def _impatience(scenario: Scenario) -> Iterator[str]:
+    """Yield a note where everybody gives up before the last standby could take office."""
+    patience, takes = scenario.schedule.patience, scenario.coordinator.standby_wait
+    takes *= len(scenario.voters)
+    if patience < takes:
+        yield (
+            f"agents and standbys wait {patience:g} s for a coordinator that is gone (ten times schedule.deadline), "
+            f"and the last standby asks for votes after {takes:g} s: a shorter standby_wait lets it"
+        )
 
 
 def is_idle(note: str) -> bool:
