@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from p2pfrl.core.causes import PassingError
 from p2pfrl.core.errors import RecordError
 from p2pfrl.deploy import ledgers
 from p2pfrl.deploy.ledgers import from_system, open_ledgers, path_of, read_charges, resumed
@@ -23,7 +24,7 @@ from p2pfrl.scenario import hash8, loads
 MOST, COST = 3.0, 0.5
 
 
-class KilledError(BaseException):
+class KilledError(PassingError):
     """Stands for kill -9: nothing is written after it."""
 
 

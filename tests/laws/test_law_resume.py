@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import p2pfrl
+from p2pfrl.core.causes import PassingError
 from p2pfrl.core.errors import RecordError
 from p2pfrl.experiment import checkpoints
 from p2pfrl.experiment.run import resume
@@ -239,7 +240,7 @@ def assert_equal(found: Record, expected: Record) -> None:
     }
 
 
-class KilledError(BaseException):
+class KilledError(PassingError):
     """Stands for kill -9: nothing is written after it."""
 
 
