@@ -46,12 +46,11 @@ static void learn_and_act(int gaussian) {
     int64_t elapsed[6] = {0}, since[120];
     int32_t count[2], taken[2];
     const uint64_t keys[] = {1, 2, 3, 4};
-    float noise[120], value[120] = {0}, ahead[120] = {0}, *acted = numbers(120 * features, 0);
+    float value[120] = {0}, ahead[120] = {0}, *acted = numbers(120 * features, 0);
     uint8_t finished[120];
     for (int i = 0; i < 24; i++) state[i] = pattern(i) * 0.1;
-    for (int i = 0; i < 120; i++) noise[i] = (pattern(i) + 1) / 2;
-    engine_cartpole(&net, &policy, 2, rows, physics, state, elapsed, returns, keys, 3, 20, 0, 17, noise, 0,
-                    acted, value, ahead, finished, since, ended, count, taken);
+    engine_cartpole(&net, &policy, 2, rows, physics, state, elapsed, returns, keys, 3, 20, 0, 17, orders,
+                    7, 0, acted, value, ahead, finished, since, ended, count, taken);
     engine_advantages(2, 20, 3, value, value, ahead, finished, 0.05f, 0.99f, 0.94f, features, acted);
     add(acted, 480 * features);
     add(state, sizeof state);

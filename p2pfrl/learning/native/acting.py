@@ -67,13 +67,16 @@ class NativeActing(Acting):
         steps: int,
         episodes: int | None = None,
     ) -> Rollout:
-        m = self.simulator.instances
-        noise = self.policy.noise(Streams.of(seed, agents, Purpose.ACTION, index), steps, m)
+        streams = Streams.of(seed, agents, Purpose.ACTION, index)
         inner, forced = self.simulator, None
         if episodes is not None and self._forces is not None:
             inner, forced = self._forces.inner, self._forces.forced(agents, index, steps)
         if is_cartpole(self.network, inner):
-            return self._cartpole(inner, rows, state, seed, agents, index, noise, episodes, forced)
+            resets = Streams.of(seed, agents, "environment-reset", index)
+            return self._cartpole(
+                inner, rows, state, agents, index, resets, streams, steps, episodes, forced
+            )
+        noise = self.policy.noise(streams, steps, self.simulator.instances)
         return self._collect(rows, state, agents, index, noise, episodes)
 
     def _collect(
@@ -141,22 +144,23 @@ class NativeActing(Acting):
         simulator: Simulator,
         rows: Vector,
         state: SimulatorState,
-        seed: int,
         agents: Sequence[int],
         index: Sequence[int],
-        noise: Vector,
+        resets: Streams,
+        actions: Streams,
+        steps: int,
         episodes: int | None,
         forced: NDArray[np.int64] | None,
     ) -> Rollout:
         """Act in CartPole, which the engine computes."""
         assert isinstance(simulator, ArraySimulator)
-        resets = Streams.of(seed, agents, "environment-reset", index)
         samples, reward, value, next_value, finished, elapsed, returns = self._engine.cartpole(
             rows,
             physics_of(simulator, agents),
             state,
             resets,
-            noise,
+            actions,
+            steps,
             simulator.max_steps or 0,
             episodes or 0,
             forced,
@@ -319,8 +323,11 @@ def is_cartpole(network: Network, simulator: Simulator) -> bool:
 
 def physics_of(simulator: ArraySimulator, agents: Sequence[int]) -> NDArray[np.float64]:
     """Return the physics `(b, 5)` of agents in CartPole, as the engine takes them."""
-    physics = simulator.physics
-    return np.stack([physics[name][list(agents)] for name in _PHYSICS], axis=1).astype(np.float64)
+    physics, rows = simulator.physics, np.asarray(agents)
+    found = np.empty((len(rows), len(_PHYSICS)))
+    for column, name in enumerate(_PHYSICS):
+        found[:, column] = physics[name][rows]
+    return found
 
 
 def seen(network: Network, rows: Vector, obs: Vector) -> Vector:

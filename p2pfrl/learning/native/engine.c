@@ -1288,7 +1288,8 @@ static void observe(int m, const double *state, float *obs) {
 }
 
 /* A rollout of b agents, `steps` steps of m instances each. state (b, m, 4), elapsed and returns
-   (b, m) go on from update to update. keys (b, 2) name the streams of resets. Writes samples
+   (b, m) go on from update to update. keys (b, 2) name the streams of resets, and action_keys (b, 2) those
+   of actions (policies.py: Categorical), of which `drawn` numbers were taken before. Writes samples
    (b, steps, m, features) as `act`, values of observations and of true successors (as `Rollout` has
    them) and whether episodes ended (b, steps, m); since when they run (b, steps, m); and the returns of
    the episodes that ended, `count` (b,) of (b, steps m). A limit of 0 is none. With `episodes` above 0 an
@@ -1297,37 +1298,43 @@ static void observe(int m, const double *state, float *obs) {
 int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float *rows,
                     const double *physics, double *state, int64_t *elapsed, double *returns,
                     const uint64_t *keys, int m, int steps, int episodes, int64_t limit,
-                    const float *noise, const int64_t *forced, float *samples, float *value,
-                    float *next_value, uint8_t *finished, int64_t *since, double *ended,
+                    const uint64_t *action_keys, int64_t drawn, const int64_t *forced, float *samples,
+                    float *value, float *next_value, uint8_t *finished, int64_t *since, double *ended,
                     int32_t *count, int32_t *taken) {
     const long o = 4, features = o + 1 + 3, size = (long)steps * m;
     const int c = net->chains - 1, l = net->chain[c].layers - 1;
     const int at_value = c ? 0 : policy->outputs;
     const long ldv = UP(net->chain[c].layer[l].outputs), ldx = UP(o);
     actor_t s;
-    arena_t arena = {0};
-    place_actor(&arena, net, policy, m, &s);
-    place_weights(&arena, net, &s.weights, 1, 0);
-    float *obs = take(&arena, o * m), *ahead = take(&arena, o * m);
-    int64_t *chosen = (int64_t *)take(&arena, 2L * m);
-    char *memory = arena.at = reserve((long)arena.at);
-    if (!memory) return 1;
-    place_actor(&arena, net, policy, m, &s);
-    place_weights(&arena, net, &s.weights, 1, 0);
-    obs = take(&arena, o * m), ahead = take(&arena, o * m);
-    chosen = (int64_t *)take(&arena, 2L * m);
+    float *obs = 0, *ahead = 0, *noise = 0;
+    int64_t *chosen = 0;
+    char *memory = 0;
+    for (int turn = 0; turn < 2; turn++) { /* sizes, then places */
+        arena_t arena = {memory};
+        place_actor(&arena, net, policy, m, &s);
+        place_weights(&arena, net, &s.weights, 1, 0);
+        obs = take(&arena, o * m);
+        ahead = take(&arena, o * m);
+        noise = take(&arena, size);
+        chosen = (int64_t *)take(&arena, 2L * m);
+        if (turn == 0 && !(memory = reserve((long)arena.at))) return 1;
+    }
     for (long a = 0; a < b; a++) {
         const float *row = rows + a * net->stride;
         double *own = state + a * m * o;
         prepare(net, row, &s.weights);
         observe(m, own, obs);
+        for (long i = 0; i < size; i++) {
+            const float number = (float)uniform(action_keys + 2 * a, drawn + i + 1);
+            noise[i] = number < 1.0f ? number : 0x1.fffffep-1f; /* the greatest below 1 */
+        }
         count[a] = 0;
         taken[a] = steps;
         for (int t = 0; t <= steps; t++) {
             const long at = a * size + (long)t * m;
             const int is_last = t == steps;
             if (!is_last)
-                act(net, policy, row, &s.weights, &s, m, obs, obs, noise + at,
+                act(net, policy, row, &s.weights, &s, m, obs, obs, noise + (long)t * m,
                     samples + at * features, 0, chosen, 0);
             if (net->has_critic) {
                 if (c || is_last) {

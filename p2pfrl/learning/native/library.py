@@ -38,7 +38,7 @@ from p2pfrl.learning.native.compiler import Compiler, EngineError
 
 MAX_LAYERS = 8
 _MAX_CHAINS = 2
-_CHECK = "d31e518b79f13780"
+_CHECK = "bc1b8e5255c995ea"
 """The digest of `check`: the same on every machine and with every compiler."""
 
 _MOST_KEPT = 8
@@ -386,7 +386,8 @@ class Engine:
         physics: NDArray[np.float64],
         state: Mapping[str, NDArray[Any]],
         resets: Streams,
-        noise: Vector,
+        actions: Streams,
+        steps: int,
         limit: int,
         episodes: int = 0,
         forced: NDArray[np.int64] | None = None,
@@ -406,7 +407,8 @@ class Engine:
             physics: `(b, 5)` gravity, masses of cart and pole, length, force.
             state: of the simulator.
             resets: streams of first states.
-            noise: `(b, steps, 1, m)`.
+            actions: streams of actions.
+            steps: of each instance.
             limit: steps of an episode, 0 for no limit.
             episodes: after which the rollout stops, of one agent; 0: after all steps.
             forced: `(b, steps, m)` actions that the environment takes in place of the agents' own;
@@ -416,7 +418,7 @@ class Engine:
             samples, reward, value, next value, finished, elapsed, returns.
         """
         assert not episodes or len(rows) == 1, "agents would stop at different steps"
-        b, steps, _, m = noise.shape
+        b, m, _ = state["state"].shape
         samples = self.samples(b, steps * m)
         reward = np.ones((b, steps, m), dtype=np.float32)
         value, next_value = np.zeros_like(reward), np.zeros_like(reward)
@@ -439,7 +441,8 @@ class Engine:
             steps,
             episodes,
             limit,
-            _at(noise),
+            _at(np.ascontiguousarray(actions.keys, dtype=np.uint64), np.uint64),
+            actions.skip(steps * m),
             None if forced is None else _at(forced, np.int64),
             *map(_at, (samples, value, next_value)),
             _at(finished, np.bool_),
@@ -776,7 +779,9 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_values.argtypes = [at, at, i, at, i, at, i, at]
     found.engine_advantages.argtypes = [i] * 3 + [at] * 4 + [f] * 3 + [i, at]
     found.engine_advantages.restype = None
-    found.engine_cartpole.argtypes = [at, at, i] + [at] * 6 + [i, i, i, c_int64] + [at] * 10
+    found.engine_cartpole.argtypes = (
+        [at, at, i] + [at] * 6 + [i, i, i, c_int64, at, c_int64] + [at] * 9
+    )
     found.engine_episodes.argtypes = [at, at, i, at, at, at, i, c_int64, at]
     found.engine_orthogonal.argtypes = [i, i, at]
     found.engine_orthogonal.restype = None
@@ -828,10 +833,9 @@ def check(library: ctypes.CDLL) -> str:
         "episode_return": np.zeros((2, 3)),
     }
     state["state"] = state["state"].astype(np.float64)
-    noise = (_pattern(2 * 20 * 3).reshape(2, 20, 1, 3) + np.float32(1.0)) / np.float32(2.0)
-    resets = Streams(np.arange(1, 5, dtype=np.uint64).reshape(2, 2))
+    resets, actions = (Streams(np.arange(i, i + 4, dtype=np.uint64).reshape(2, 2)) for i in (1, 5))
     found, reward, value, ahead, finished, _, _ = engine.cartpole(
-        rows, physics, state, resets, noise, 17
+        rows, physics, state, resets, actions, 20, 17
     )
     engine.advantages(reward, value, ahead, finished, 0.05, 0.99, 0.95, found)
     arrays = (rows, second, loss, found, state["state"])
