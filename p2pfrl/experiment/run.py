@@ -174,7 +174,7 @@ def _simulate(
     with raised():
         has_begun = run.begin(resuming=resuming)
         more: dict[str, Any] = {"notes": [*run.notes]} if run.notes else {}
-        if has_begun and not _is_saved_whole(scenario, world):
+        if has_begun and not is_saved_whole(scenario, world):
             more["episodes_began_anew"] = True
         try:
             keep_freed()
@@ -491,8 +491,8 @@ def _too_late(scenario: Scenario, world: World, known: Sequence[str]) -> Iterato
             yield f"{what} at = {fault.at:g}, and {end}"
 
 
-def _is_saved_whole(scenario: Scenario, world: World) -> bool:
-    """Whether a checkpoint includes environments, and all that learners remember."""
+def is_saved_whole(scenario: Scenario, world: World) -> bool:
+    """Return whether a checkpoint has environments, and all that learners remember."""
     makes = scenario.makes
     worlds = [make.environment.rule for make in makes if make.environment is not None]
     learners = world.trainer.stack.traits.is_saved_whole

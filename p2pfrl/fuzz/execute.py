@@ -20,7 +20,7 @@ from p2pfrl.core.errors import (
     TopologyError,
 )
 from p2pfrl.core.state import State, pack, unpack
-from p2pfrl.experiment.run import watched
+from p2pfrl.experiment.run import is_saved_whole, watched
 from p2pfrl.fuzz.checks import CHECKS
 from p2pfrl.fuzz.watch import Check, ViolationError, Watch
 from p2pfrl.results.record import Record
@@ -140,7 +140,12 @@ def _run(
     elif number % _RESUMED == 0:
         points = (5 + number * 7919 % 150,)
     kept: list[_Kept] = []
-    watch = Watch(checks, points, lambda world, others: kept.append(_Kept.of(world, others)))
+
+    def keep(world: World, others: Mapping[str, object]) -> None:
+        if is_saved_whole(scenario, world):
+            kept.append(_Kept.of(world, others))
+
+    watch = Watch(checks, points, keep)
     record = watched(scenario, watch)
     watch.ended(record)
     if thorough or number % _AGAIN == 1:

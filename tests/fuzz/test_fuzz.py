@@ -59,6 +59,21 @@ def test_cases_differ_in_mode_rules_and_faults() -> None:
     assert len({values.get("schedule", {}).get("kind") for values in made}) >= 3
 
 
+def test_a_run_is_resumed_where_its_environments_can_be_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resumed: list[str] = []
+    monkeypatch.setattr("p2pfrl.fuzz.execute._same", lambda name, *_: resumed.append(name))
+    for id in ("CartPole-v1", "CliffWalking-v1"):
+        learner = {"kind": "reinforce", "hidden": [2], "steps": 4}
+        tables = {"learner": learner, "environment": {"id": id, "instances": 1, "max_steps": 3}}
+        assert execute(loads(text(2, 3, **tables)), thorough=True).state == PASSED
+    *of_arrays, of_gymnasium = resumed
+    assert of_arrays[0] == of_gymnasium == "Again"
+    assert "Again" not in of_arrays[1:]
+    assert of_arrays[1:]
+
+
 def test_what_is_right_passes_and_has_events() -> None:
     outcome = execute(loads(text(4, 4)), thorough=True)
     assert (outcome.state, outcome.kind) == (PASSED, "")
