@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import p2pfrl
+from p2pfrl.core.errors import RecordError
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import generator
 from p2pfrl.core.traffic import Traffic
@@ -152,3 +153,57 @@ def test_the_last_look_at_a_round_replaces_its_row_and_keeps_who_was_judged() ->
     assert table["updates"].tolist() == [2, 1]
     assert table["suspicion"][1] == 3.0  # the median of both
     assert recorder.updates_by == [2, 1]
+
+
+def recorder_of_rounds(layout: Layout) -> Recorder:
+    """Return the recorder of a synchronous run of two agents."""
+    recorder = Recorder(
+        layout=layout,
+        agents=2,
+        start=layout.zeros(2),
+        judge=StackOfVectors(layout.zeros(2), layout, Objective(), Evaluator()),
+        now=lambda: 0,
+        every=1,
+        episodes=0,
+        on_row=lambda row: False,
+        mixes=True,
+        tick=None,
+    )
+    recorder.traffic = Traffic()
+    return recorder
+
+
+class StackOfVectors(Logged):
+    """A judge that takes the vectors with which rounds end."""
+
+    def parameters(self, agent: int, shared: Vector | None) -> Vector:
+        assert shared is not None
+        return shared
+
+
+def test_of_a_round_that_a_restarted_agent_ends_again_the_last_end_counts() -> None:
+    layout = Layout((Tensor("actor.w", (1,)),), "float64")
+    recorder = recorder_of_rounds(layout)
+    for value in (1.0, 2.0):
+        recorder.trained(0, Update(0, 1, 10.0 * value, (value,)))
+        recorder.mixed(0, 0, {1: 0}, np.zeros(1), np.full(1, value))
+    saved = recorder.save()
+    recorder = recorder_of_rounds(layout)
+    recorder.restore(saved)
+    recorder.trained(1, Update(1, 1, 7.0))
+    recorder.mixed(1, 0, {}, np.zeros(1), np.zeros(1))
+    [row] = recorder.rows
+    assert (row["active"], row["env_steps"], row["return_mean"]) == (2, 3, 1.5)
+    assert recorder.parameters().tolist() == [[2.0], [0.0]]
+    columns = recorder.agent_rows.columns()
+    assert columns["agent"].tolist() == [0, 1]
+    assert columns["loss"].tolist() == [20.0, 7.0]
+    np.testing.assert_equal(columns["return"], [1.5, np.nan])
+    np.testing.assert_equal(columns["staleness"], [0.0, np.nan])
+
+
+def test_a_state_of_another_version_is_refused() -> None:
+    recorder = recorder_of_rounds(Layout((Tensor("actor.w", (1,)),), "float64"))
+    state = {name: value for name, value in recorder.save().items() if name != "latest"}
+    with pytest.raises(RecordError, match="another version"):
+        recorder.restore(state)
