@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from p2pfrl.core.errors import ScenarioError
-from p2pfrl.core.files import read_table
+from p2pfrl.core.files import read_regular, read_table
 from p2pfrl.core.types import OPTED_OUT
 from p2pfrl.deploy.journals import SCENARIO
-from p2pfrl.net.checkpoint import Checkpoints
+from p2pfrl.net.checkpoint import LARGEST_TABLE, Checkpoints
 from p2pfrl.net.departures import come_back, opt_out, read_mark
 from p2pfrl.net.fleet import who, who_have
 from p2pfrl.results.directory import CHECKPOINTS, PEERS, user_of
@@ -88,7 +88,7 @@ def _agents(folder: Path) -> tuple[int, ...]:
         found = ", ".join(str(path) for path in sorted((folder / PEERS).iterdir()))
         raise ScenarioError([f"{folder}: a run of several processes; name one of them: {found}"])
     try:
-        known = json.loads((folder / CHECKPOINTS / "process.json").read_text(encoding="utf-8"))
+        known = json.loads(read_regular(folder / CHECKPOINTS / "process.json", LARGEST_TABLE))
         where = Checkpoints(folder / CHECKPOINTS, str(known["scenario"])).whereabouts()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         where = None

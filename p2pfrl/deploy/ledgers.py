@@ -19,12 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from p2pfrl.core.errors import RecordError
+from p2pfrl.core.files import read_regular
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import called, name_of
 from p2pfrl.exchange.privacy.discrete import Words, in_unit
 from p2pfrl.exchange.privacy.ledger import Charge, Ledger
 
 FOLDER = "ledgers"
+_LARGEST = 2**30
 _KEYS = {"release": int, "round": int, "spent": float, "refused": bool}
 
 
@@ -149,7 +151,7 @@ def read_charges(path: Path) -> tuple[list[Charge], int]:
         RecordError: it is damaged before its end.
     """
     try:
-        content = path.read_bytes() if path.exists() else b""
+        content = read_regular(path, _LARGEST) if path.exists() else b""
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
     end = content.rfind(b"\n") + 1

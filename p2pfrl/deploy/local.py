@@ -22,6 +22,7 @@ from p2pfrl.net.checkpoint import Checkpoints
 from p2pfrl.net.departures import read_mark
 from p2pfrl.net.fleet import Fleet, show_agents
 from p2pfrl.results.directory import DEPLOYED, PEERS, clear, reserved
+from p2pfrl.results.files import read_bytes
 from p2pfrl.results.record import Record
 from p2pfrl.scenario import Scenario, hash8
 from p2pfrl.scenario.checks.attacks import refuse_attacks
@@ -138,9 +139,9 @@ def _follow(
 def _is_of(directory: Path, text: str, homes: Sequence[Path]) -> bool:
     """Whether a directory has an unfinished run of a scenario with these processes."""
     try:
-        is_same = (directory / DEPLOYED).read_text(encoding="utf-8") == text
+        is_same = read_bytes(directory / DEPLOYED) == text.encode()
         found = {path.name for path in (directory / PEERS).iterdir()}
-    except (OSError, UnicodeDecodeError):
+    except (OSError, RecordError):
         return False
     return is_same and found <= {home.name for home in homes}
 

@@ -142,7 +142,8 @@ class Checkpoints:
             file.truncate(state["events"])
             reserve_note(self._folder.parent)
         except OSError as error:
-            raise RecordError(f"{self._folder / _EVENTS}: {error.strerror}") from error
+            place = error.filename or self._folder / _EVENTS
+            raise RecordError(f"{place}: {error.strerror or error}") from error
         self._parts = state["parts"]
         for part in range(self._parts):
             rows = read(self._folder / f"rows-{part}.state", self._facts)
@@ -198,7 +199,8 @@ class Checkpoints:
         try:
             os.fsync(self._events.file.fileno())
         except OSError as error:
-            raise RecordError(f"{self._folder / _EVENTS}: {error.strerror}") from error
+            place = error.filename or self._folder / _EVENTS
+            raise RecordError(f"{place}: {error.strerror or error}") from error
         rows = {
             "rows": recorder.rows[self._rows :],
             "agents": recorder.agent_rows.save(self._agent_rows),

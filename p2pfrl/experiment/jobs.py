@@ -37,6 +37,7 @@ from p2pfrl.core.errors import (
 )
 from p2pfrl.core.interrupts import INTERRUPTED, raised
 from p2pfrl.results.directory import SUMMARY, Content, clear, content_of, reserved
+from p2pfrl.results.files import read_bytes
 from p2pfrl.results.record import FAILURE, load_summary
 from p2pfrl.scenario.checks.notes import is_idle, notes
 from p2pfrl.scenario.loader import load, loads
@@ -133,7 +134,7 @@ def is_complete(job: Job) -> bool:
     try:
         summary = load_summary(job.directory)
         done = loads(
-            (job.directory / "scenario.toml").read_bytes(),
+            read_bytes(job.directory / "scenario.toml"),
             source=str(job.directory / "scenario.toml"),
         )
     except (RecordError, ScenarioError, OSError):

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from p2pfrl.core.errors import P2PFRLError, RecordError
-from p2pfrl.core.files import unreadable, write_file
+from p2pfrl.core.files import read_regular, unreadable, write_file
 from p2pfrl.core.state import State, pack, read, unpack, write
 from p2pfrl.core.types import name_of
 from p2pfrl.learning.trainer import Snapshot, Trainer
@@ -44,6 +44,8 @@ _NAMES = {
     "bool": "BOOL",
 }
 _LIMIT = 2**31
+LARGEST_TABLE = 2**26
+"""Most bytes of a JSON file of a process."""
 _SAVED = "saved"
 _VOTER = (
     "votes, and may have promised or stored what only this file has, so it does not go on from an older state; leave "
@@ -95,7 +97,7 @@ class Checkpoints:
         count = 0
         if path.exists():
             try:
-                found = json.loads(path.read_text(encoding="utf-8"))
+                found = json.loads(read_regular(path, LARGEST_TABLE))
                 count = int(found["starts"])
                 other = str(found["scenario"])
             except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -137,7 +139,7 @@ class Checkpoints:
         if not path.exists():
             return None
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(read_regular(path, LARGEST_TABLE))
             return int(found["port"]), tuple(map(int, found["agents"])), Fleet.of(found["fleet"])
         except (ValueError, KeyError, TypeError, RecursionError, P2PFRLError) as error:
             raise RecordError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfrl.core.errors import RecordError
-from p2pfrl.core.files import unreadable, write_atomically
+from p2pfrl.core.files import read_regular, unreadable, write_atomically
 from p2pfrl.core.units import SECOND
 
 LIMIT = 50_000
@@ -159,9 +159,7 @@ def read_timings(path: Path) -> Timings:
         RecordError: it is missing, or not such a file.
     """
     try:
-        if path.stat().st_size > _FILE_LIMIT:
-            raise RecordError(f"{path}: more than {_FILE_LIMIT} bytes")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_regular(path, _FILE_LIMIT))
         return Timings(
             str(found["scenario"]),
             tuple(map(int, found["agents"])),

@@ -198,7 +198,9 @@ def reserve_note(folder: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    (folder / CHECKPOINTS / _NOTE).write_bytes(b" " * _NOTE_SIZE)
+    path = folder / CHECKPOINTS / _NOTE
+    path.unlink(missing_ok=True)  # it may be a pipe that nobody reads
+    path.write_bytes(b" " * _NOTE_SIZE)
 
 
 def write_note(folder: Path, reason: str) -> None:

@@ -73,7 +73,8 @@ class Stream:
             table.end()
 
     def _begin(self) -> None:
-        (self._folder / "scenario.toml").write_text(self._scenario, encoding="utf-8")
+        with _new(self._folder / "scenario.toml") as file:
+            file.write(self._scenario.encode())
         for table in self._tables:
             table.begin()
 
@@ -118,7 +119,7 @@ class _GrowingTable:
 
     def begin(self) -> None:
         """Open the file anew."""
-        self.file, self.header, self.written = self.path.open("wb"), (), 0
+        self.file, self.header, self.written = _new(self.path), (), 0
         self.size = 0
 
     def write(self, rows: int, columns: Callable[[int], Table]) -> None:
@@ -155,6 +156,12 @@ class _GrowingTable:
             with suppress(OSError):
                 self.file.close()
             self.file = None
+
+
+def _new(path: Path) -> BinaryIO:
+    """Open a new file in the place of what is there, which may be a pipe that nobody reads."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")
 
 
 def _columns(rows: Rows) -> Table:

@@ -21,6 +21,7 @@ from p2pfrl.results.groups import group
 from p2pfrl.results.numbers import number
 from p2pfrl.results.plots import FIGURES, Look, draw, write
 from p2pfrl.results.plots.consensus import prediction, with_start
+from p2pfrl.results.plots.curves import learning_curves
 from p2pfrl.results.plots.graph import _opacity, _warm, layout, network
 from p2pfrl.results.plots.style import style
 from p2pfrl.results.plots.timeline import window
@@ -600,3 +601,22 @@ def test_edges_are_as_dark_as_they_leave_room_and_no_agent_is_white() -> None:
     assert _opacity(grid, []) == 0.8
     palest = _warm()(0.0)[:3]
     assert 0.2126 * palest[0] + 0.7152 * palest[1] + 0.0722 * palest[2] < 0.92
+
+
+def test_a_curve_that_lies_on_another_one_is_dashed_so_that_both_are_seen() -> None:
+    first = record(4, rounds=20)
+    equal, third = (
+        replace(first, summary={**first.summary, "mode": mode}) for mode in ("central", "pooled")
+    )
+    other = record(4, rounds=20, mode="independent", seed=9)
+    drawing = learning_curves(group([first, equal, other, third]))
+    assert drawing is not None
+    for axes in drawing.figure.axes:
+        drawn = {str(line.get_label()): line for line in axes.lines}
+        one, two, three, alone = (
+            drawn[mode]._dash_pattern[1] for mode in ("gossip", "central", "pooled", "independent")
+        )
+        assert one is alone is None, "solid"
+        assert two[0] > two[1] > 0, "two thirds of what is below are hidden"
+        assert three[0] < two[0]
+        assert sum(two) == pytest.approx(sum(three))

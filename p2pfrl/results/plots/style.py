@@ -24,6 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
@@ -52,6 +53,12 @@ ACTIONS = {"train": "#0072B2", "send": "#E69F00", "wait": "#e4e4e4"}
 FAULT = "#b2182b"
 PANEL = (3.5, 2.9)  # inches
 DASHES = (4.0, 2.2)
+_PERIOD = 9.0
+"""Length of a dash and its gap, in line widths, of a curve that lies on another one."""
+_HIDDEN = 2e-3
+"""Share of a value by which curves differ at most where one hides the other."""
+_MEAN = 3
+"""Layer of means in a panel, above bands and single seeds."""
 NARROWEST = 2.2
 """Inches of the narrowest panel in which ticks and labels of the usual size have room."""
 
@@ -280,22 +287,37 @@ def draw_curve(
 ) -> None:
     """Draw a mean with its confidence band, or a dot if there is one point.
 
-    Seeds that are too few for a band are drawn as thin lines.
+    Seeds that are too few for a band are drawn as thin lines. A mean that lies on one that was
+    drawn before is dashed, and the next one has shorter dashes, so that all colors are seen.
     """
     x = curve.x / divisor
+    drawn = [line for line in axes.lines if line.get_zorder() == _MEAN]
+    below = sum(_lies_on(line, x, curve.mean) for line in drawn)
+    dash = _PERIOD * (2 / 3) ** below
     axes.plot(
         x,
         curve.mean,
         color=color,
         label=label,
+        linestyle=(0.0, (dash, _PERIOD - dash)) if below else "-",
         marker="o" if len(x) == 1 else None,
-        markersize=5,
-        zorder=3,
+        markersize=5 * (2 / 3) ** below,
+        zorder=_MEAN,
     )
     if np.isfinite(curve.low).any():
         axes.fill_between(x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0, zorder=2)
     elif len(curve.runs) > 1:
         axes.plot(x, curve.runs.T, color=color, alpha=0.45, linewidth=0.6, zorder=2)
+
+
+def _lies_on(line: Line2D, x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
+    """Whether a mean has nearly the values of another one, at half of its points or more."""
+    others, values = (np.asarray(part, dtype=np.float64) for part in line.get_data())
+    if not len(others):
+        return False
+    is_within = (x >= others[0]) & (x <= others[-1])
+    is_equal = np.isclose(y, np.interp(x, others, values), rtol=_HIDDEN, atol=0.0)
+    return 2 * int((is_within & is_equal).sum()) >= len(x)
 
 
 def mark_faults(axes: Axes, groups: Sequence[Group], column: str, divisor: float) -> bool:
