@@ -20,7 +20,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +30,7 @@ from p2pfrl.build.world import World
 from p2pfrl.core.errors import RecordError
 from p2pfrl.core.state import read, write
 from p2pfrl.results.directory import Content, content_of, going_on, reserve_note, write_note
+from p2pfrl.results.files import read_bytes
 from p2pfrl.results.versions import versions
 from p2pfrl.scenario import Scenario, loads
 from p2pfrl.scenario.render import hash8, resolved
@@ -136,21 +137,25 @@ class Checkpoints:
             self.begin(world)
             return {}
         state = self._newest()
-        try:
-            file = (self._folder / _EVENTS).open("r+b")
-            world.log.replay(file, state["events"])
-            file.truncate(state["events"])
-            reserve_note(self._folder.parent)
-        except OSError as error:
-            place = error.filename or self._folder / _EVENTS
-            raise RecordError(f"{place}: {error.strerror or error}") from error
-        self._parts = state["parts"]
-        for part in range(self._parts):
-            rows = read(self._folder / f"rows-{part}.state", self._facts)
-            world.recorder.rows += rows["rows"]
-            world.recorder.agent_rows.restore(rows["agents"])
-        self._rows, self._agent_rows = state["rows"]
-        world.restore(state["world"], others)
+        with ExitStack() as otherwise:
+            try:
+                file = (self._folder / _EVENTS).open("r+b")
+                otherwise.callback(file.close)
+                # earlier versions have no hash
+                world.log.replay(file, state["events"], state.get("events_hash"))
+                file.truncate(state["events"])
+                reserve_note(self._folder.parent)
+            except OSError as error:
+                place = error.filename or self._folder / _EVENTS
+                raise RecordError(f"{place}: {error.strerror or error}") from error
+            self._parts = state["parts"]
+            for part in range(self._parts):
+                rows = self._part(part)
+                world.recorder.rows += rows["rows"]
+                world.recorder.agent_rows.restore(rows["agents"])
+            self._rows, self._agent_rows = state["rows"]
+            world.restore(state["world"], others)
+            otherwise.pop_all()
         self._follow(world, file, state["events"])
         extra: dict[str, Any] = state["extra"]
         return extra
@@ -204,12 +209,14 @@ class Checkpoints:
         rows = {
             "rows": recorder.rows[self._rows :],
             "agents": recorder.agent_rows.save(self._agent_rows),
+            "part": self._parts,
         }
         write(self._folder / f"rows-{self._parts}.state", rows, self._facts)
         counts = len(recorder.rows), len(recorder.agent_rows)
         state = {
             "world": world.save(others),
             "events": events,
+            "events_hash": world.log.hashed(),
             "rows": counts,
             "parts": self._parts + 1,
             "extra": extra,
@@ -218,12 +225,26 @@ class Checkpoints:
         self._parts += 1
         self._rows, self._agent_rows = counts
 
+    def _part(self, number: int) -> dict[str, Any]:
+        """Return the rows between two checkpoints; in those of earlier versions is no number.
+
+        Raises:
+            RecordError: the file is damaged, or is another one of this run.
+        """
+        path = self._folder / f"rows-{number}.state"
+        found = read(path, self._facts)
+        if "agents" not in found or found.get("part", number) != number:
+            raise RecordError(f"{path}: not these rows, but another file of this run")
+        return found
+
     def _newest(self) -> dict[str, Any]:
         problems = []
         for name in (_STATE, _PREVIOUS):
             path = self._folder / name
             try:
                 state = read(path, self._facts)
+                if "world" not in state:
+                    raise RecordError(f"{path}: not a checkpoint, but another file of this run")
             except RecordError as error:
                 problems.append(str(error))
                 continue
@@ -274,10 +295,7 @@ def text_of(directory: Path) -> str:
         if content_of(directory) is Content.UNFINISHED:
             what = f"this is a run of processes, which goes on with: {going_on(directory)}"
         raise RecordError(f"{directory}: there is nothing to resume: {what}")
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error}") from error
+    return read_bytes(path).decode(errors="replace")
 
 
 def facts(scenario: Scenario, engine: str) -> dict[str, str]:

@@ -119,6 +119,7 @@ class _GrowingTable:
 
     def begin(self) -> None:
         """Open the file anew."""
+        self.end()
         self.file, self.header, self.written = _new(self.path), (), 0
         self.size = 0
 

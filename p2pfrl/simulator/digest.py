@@ -92,13 +92,22 @@ class Log:
         self._flush()
         return self.size
 
-    def replay(self, file: BinaryIO, size: int) -> None:
+    def hashed(self) -> str:
+        """Return the hash of all events that were flushed, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def replay(self, file: BinaryIO, size: int, hashed: str | None = None) -> None:
         """Add the first `size` bytes of events that an earlier log handed to a file.
 
         A hash cannot be saved, so it is computed again, at about a gigabyte per second.
 
+        Args:
+            file: what the earlier log wrote.
+            size: number of bytes.
+            hashed: hash of these events; None if it is not known.
+
         Raises:
-            RecordError: the file is shorter.
+            RecordError: the file is shorter, or has other events.
         """
         while self.size < size:
             packed = file.read(min(_PIECE, size - self.size))
@@ -108,6 +117,8 @@ class Log:
             self.size += len(packed)
             if self._events is not None:
                 self._events += _EVENT.iter_unpack(packed)
+        if hashed not in (None, self.hashed()):
+            raise RecordError(f"{file.name}: damaged: its events do not have their hash")
 
     def _flush(self) -> None:
         block = self._block
