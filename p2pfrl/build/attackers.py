@@ -138,4 +138,4 @@ class Sight:
 
 def marked(attackers: Attackers, trainer: Trainer, agent: int, round: int, now: int) -> None:
     """Write down which changes of experience hold for the update that an agent starts now."""
-    trainer.state[MASK][trainer.row(agent)] = attackers.mask(agent, round, now)
+    trainer.values(agent, MASK)[...] = attackers.mask(agent, round, now)

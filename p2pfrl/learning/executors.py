@@ -28,6 +28,10 @@ class Executor(Protocol):
     def most(self) -> int | None:
         """How many agents a chunk may have at most; None: as many as the learner likes."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether `submit` computes a chunk before it returns, in the thread that calls it."""
+
     def has_room(self) -> bool:
         """Whether a chunk that is submitted now would be computed while this process goes on."""
 
@@ -60,6 +64,7 @@ class InThisThread:
 
     workers = 1
     most = None
+    is_here = True
 
     def __init__(self, update: Callable[[Batch], Outcome]) -> None:
         self._update = update

@@ -51,6 +51,11 @@ class Growing:
         """How many agents a chunk has at most."""
         return None if self._elsewhere is None else self._elsewhere.most
 
+    @property
+    def is_here(self) -> bool:
+        """Whether nothing else computes so far."""
+        return self._elsewhere is None
+
     def has_room(self) -> bool:
         """Whether a chunk would be computed beside this process."""
         return self._elsewhere is not None and self._elsewhere.has_room()

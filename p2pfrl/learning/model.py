@@ -42,9 +42,8 @@ class Model:
         vector = layout.pack(trainer.read(self.agent), self.parts)
         if not self._averaged:
             return vector
-        row = trainer.row(self.agent)
         moments = [
-            layout.pack(np.asarray(trainer.state[name][row]), self.parts) for name in self._averaged
+            layout.pack(trainer.values(self.agent, name), self.parts) for name in self._averaged
         ]
         return np.concatenate([vector, *moments])
 
@@ -66,9 +65,7 @@ class Model:
         """Return the shared parts `(k,)` of the state array `name`, or the offer `name`."""
         if name not in self._trainer.stack.traits.arrays:
             return self._trainer.offer(self.agent, name)
-        return self._layout.pack(
-            np.asarray(self._trainer.state[name][self._trainer.row(self.agent)]), self.parts
-        )
+        return self._layout.pack(self._trainer.values(self.agent, name), self.parts)
 
     def store(self, name: str, vector: Vector) -> None:
         """Write the shared parts `(k,)` of the state array `name`."""

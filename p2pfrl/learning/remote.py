@@ -82,6 +82,7 @@ class OnCluster:
     """
 
     most = None
+    is_here = False
 
     def __init__(
         self,

@@ -16,6 +16,11 @@ gets a chunk as soon as enough updates have started, and `compute` waits for the
 what happens between the two moments goes on meanwhile. Where `compute` runs in a thread of its own
 (`overlaps`), what happens goes on anyway, and chunks are submitted there alone.
 
+State arrays are large, and nobody looks at an agent's state during an update. So neighbors are
+computed in their rows of these arrays, and what the rows were at the start is kept until the
+updates end. If somebody does look, the start is put back, and the results wait in arrays of their
+own.
+
 Members of a shared world (environments/shared.py) start together: between the first two moments
 comes `begin([..])`, with those members that are present (meetings.py). The others take part as
 passengers: they act with the parameters that they have, and only the world moves on for them. A
@@ -72,11 +77,32 @@ class _Pending:
     chunk: _Chunk | None = None  # with which it was submitted
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Chunk:
     agents: tuple[int, ...]
-    handle: Any
+    handle: Any = None
     outcome: Outcome | None = None
+    parameters: Vector | None = None  # of its batch
+    rows: State = field(default_factory=dict)  # of the state arrays, if it is computed in them
+    start: State = field(default_factory=dict)  # copies of what these rows were
+    waiting: set[int] = field(default_factory=set)  # agents whose rows they are still to be
+
+
+def _apart(outcome: Outcome, state: State, own: Vector | None) -> Outcome:
+    """Return an outcome with this state, and copies of whatever may share memory with another.
+
+    The parameters do not, if they are in the batch's `own` array.
+    """
+    transitions = outcome.transitions
+    return Outcome(
+        outcome.parameters if outcome.parameters is own else np.array(outcome.parameters),
+        state,
+        np.array(outcome.env_steps),
+        np.array(outcome.loss),
+        outcome.returns,
+        {name: np.array(values) for name, values in outcome.measures.items()},
+        None if transitions is None else np.array(transitions),
+    )
 
 
 def _packed(request: _Pending) -> Tree:
@@ -124,7 +150,6 @@ class Trainer:
         stack: the learner that computes.
         agents: ids, ascending; row r of every array belongs to agents[r].
         parameters: `(n, stride)`, aligned.
-        state: arrays with leading axis n.
         index: `(n,)` updates committed.
         transitions: agent -> what its last update collected, where it collected instead of
             learning.
@@ -150,7 +175,7 @@ class Trainer:
         self.stack = stack
         self.agents = tuple(range(agents)) if isinstance(agents, int) else tuple(sorted(agents))
         self.parameters = stack.start(self.agents, same=same_start)
-        self.state = stack.init(self.agents) | self._extra_state(self.parameters)
+        self._state = stack.init(self.agents) | self._extra_state(self.parameters)
         self.index = np.zeros(len(self.agents), dtype=np.int64)
         self.transitions: dict[int, Vector] = {}
         self._same_start = same_start
@@ -161,8 +186,17 @@ class Trainer:
         self._passengers: dict[int, _Pending] = {}
         self._queue: dict[int, None] = {}  # started, but not submitted
         self._world = frozenset(stack.traits.world)
-        self._kept = self._world.union(stack.traits.heard)
+        kept = self._world.union(stack.traits.heard)
+        self._learned = tuple(name for name in self._state if name not in kept)
+        self._in_place: dict[_Chunk, None] = {}  # computed in the rows of state arrays
         self._computed = self._batches = 0
+
+    @property
+    def state(self) -> State:
+        """Arrays with leading axis n, as they are now: ask again after the next update."""
+        for chunk in (*self._in_place,):
+            self._put_back(chunk)
+        return self._state
 
     @property
     def mean_batch(self) -> float:
@@ -227,12 +261,16 @@ class Trainer:
             for other, vector in known.items():
                 self.stack.layout.unpack(vector, np.asarray(entry[other % k]), parts)
 
+    def values(self, agent: int, name: str) -> Any:
+        """Return the agent's row of a state array, as it is now."""
+        return self._state_of(agent)[name][self._rows[agent], ...]
+
     def entry(self, agent: int, name: str) -> Any:
         """Return the agent's row of a state array, to write into.
 
         An update under way keeps what the row was when it started.
         """
-        row = self.state[name][self._rows[agent], ...]
+        row = self.values(agent, name)
         request = self._passengers.get(agent) or self._pending.get(agent)
         if request is not None and request.outcome is None and name not in request.held:
             request.held[name] = np.array(row)
@@ -266,6 +304,7 @@ class Trainer:
         A shared world goes on as long as another member trains in it; the agent is a passenger
         then.
         """
+        self._state_of(agent)
         request = self._pending.pop(agent, None)
         if not self._world:
             self._queue.pop(agent, None)
@@ -314,7 +353,9 @@ class Trainer:
             self._compute_here(lost)
         for request in requests:
             assert request.chunk is not None
-            request.outcome, request.chunk = request.chunk.outcome, None
+            request.outcome = request.chunk.outcome
+            if request.chunk not in self._in_place:
+                request.chunk = None
         self._computed += len(wanted)
         self._batches += 1
 
@@ -342,11 +383,73 @@ class Trainer:
 
     def _submit(self, agents: Sequence[int]) -> None:
         """Give a chunk away."""
-        chunk = _Chunk(tuple(agents), self.executor.submit(self._gather(agents)))
+        chunk, batch = _Chunk(tuple(agents)), self._gather(agents)
+        try:
+            chunk.handle = self.executor.submit(self._in_rows(chunk, batch))
+        except BaseException:
+            self._put_back(chunk)
+            raise
         for position, agent in enumerate(agents):
             request = self._request(agent)
             request.chunk, request.position = chunk, position
             self._queue.pop(agent, None)
+
+    def _in_rows(self, chunk: _Chunk, batch: Batch) -> Batch:
+        """Return a batch with rows of the state arrays, if neighbors are computed in this thread.
+
+        The copies that it had stay as the start.
+        """
+        rows = self._places(chunk.agents)
+        is_now = self.executor.is_here and self.overlaps and not self._world
+        if not is_now or not isinstance(rows, slice) or any(map(self._has_held, chunk.agents)):
+            return batch
+        chunk.rows = {name: self._state[name][rows] for name in self._learned}
+        chunk.parameters, chunk.start = batch.parameters, batch.state
+        chunk.waiting.update(chunk.agents)
+        self._in_place[chunk] = None
+        return Batch(batch.agents, batch.index, batch.parameters, batch.state | chunk.rows)
+
+    def _has_held(self, agent: int) -> bool:
+        """Whether rows of the agent's state have changed since its update started."""
+        return bool(self._pending[agent].held)
+
+    def _move_in(self, chunk: _Chunk) -> None:
+        """Copy what a learner has not left in the rows that it got there."""
+        assert chunk.outcome is not None
+        found = chunk.outcome.state
+        others = {n: np.array(found[n]) for n, rows in chunk.rows.items() if found[n] is not rows}
+        if others:
+            chunk.outcome = _apart(chunk.outcome, found | others, chunk.parameters)
+            for name, values in others.items():
+                chunk.rows[name][...] = values
+
+    def _put_back(self, chunk: _Chunk) -> None:
+        """Undo what a chunk has changed in place, if it has; its results get arrays of their own.
+
+        Where an error has left it without results, its updates are to be computed again.
+        """
+        if chunk not in self._in_place:
+            return
+        del self._in_place[chunk]
+        if chunk.outcome is not None:
+            state = {name: np.array(values) for name, values in chunk.outcome.state.items()}
+            chunk.outcome = _apart(chunk.outcome, state, chunk.parameters)
+        for position, agent in enumerate(chunk.agents):
+            if agent not in chunk.waiting:
+                continue
+            for name, rows in chunk.rows.items():
+                rows[position] = chunk.start[name][position]
+            request = self._pending[agent]
+            if request.chunk is chunk:
+                request.chunk = None if chunk.outcome is None else chunk
+                request.outcome = None if request.outcome is None else chunk.outcome
+
+    def _state_of(self, agent: int) -> State:
+        """Return the state arrays, where the row of the agent is as it is now."""
+        request = self._pending.get(agent)
+        if request is not None and request.chunk is not None:
+            self._put_back(request.chunk)
+        return self._state
 
     def _has_arrived(self, request: _Pending) -> bool:
         """Wait for the outcome of an update that was submitted; return whether there is one."""
@@ -365,6 +468,7 @@ class Trainer:
                 return False
             self._check(chunk.agents, outcome, tuple(own))
             chunk.outcome = outcome
+            self._move_in(chunk)
         return True
 
     def _compute_here(self, agents: Sequence[int]) -> None:
@@ -412,10 +516,10 @@ class Trainer:
             return False
         shape = (b, self.parameters.shape[1])
         counts = (outcome.env_steps, outcome.loss, outcome.returns, *outcome.measures.values())
-        states = [outcome.state[name] for name in self.state if name in outcome.state]
+        states = [outcome.state[name] for name in self._state if name in outcome.state]
         return (
             np.shape(outcome.parameters) == shape
-            and len(states) == len(self.state)
+            and len(states) == len(self._state)
             and all(np.shape(values)[:1] == (b,) for values in states)
             and all(len(values) == b for values in counts)
         )
@@ -455,9 +559,14 @@ class Trainer:
             self.parameters[row] = outcome.parameters[position]
         else:
             self.parameters[row] += outcome.parameters[position] - request.frozen
-        for name, values in self.state.items():
-            if name not in self._kept:
-                values[row] = outcome.state[name][position]
+        chunk = request.chunk
+        if chunk is not None and chunk in self._in_place:
+            chunk.waiting.remove(agent)
+            if not chunk.waiting:
+                del self._in_place[chunk]
+        else:
+            for name in self._learned:
+                self._state[name][row] = outcome.state[name][position]
         if not self._world:
             self.index[row] += 1
         if outcome.transitions is not None:
@@ -485,22 +594,22 @@ class Trainer:
             return
         if request.outcome is None:
             self.compute()
+        now = self._state_of(agent)
         outcome, position = request.outcome, request.position
         assert outcome is not None
-        names = [name for name in self.state if name not in self._kept]
         parameters = self.parameters[row].copy()
-        state = {name: np.array(self.state[name][row]) for name in names}
+        state = {name: np.array(now[name][row]) for name in self._learned}
         self.parameters[row] = outcome.parameters[position]
         if request.frozen is not None:
             self.parameters[row] += parameters - request.frozen
-        for name in names:
-            self.state[name][row] = outcome.state[name][position]
+        for name in self._learned:
+            now[name][row] = outcome.state[name][position]
         try:
             yield
         finally:
             self.parameters[row] = parameters
-            for name in names:
-                self.state[name][row] = state[name]
+            for name, values in state.items():
+                now[name][row] = values
 
     def _move_world(self, agent: int) -> None:
         """Let the shared world of `agent` move on, for all members."""
@@ -508,7 +617,7 @@ class Trainer:
             request, row = self._request(other), self._rows[other]
             assert request.outcome is not None
             for name in sorted(self._world):
-                self.state[name][row] = request.outcome.state[name][request.position]
+                self._state[name][row] = request.outcome.state[name][request.position]
             self.index[row] += 1
             request.has_moved = True
             self._passengers.pop(other, None)
@@ -532,7 +641,7 @@ class Trainer:
     def snapshot(self, agent: int) -> Snapshot:
         """Return a copy of everything the agent learns with; an update under way is not in it."""
         row = self._rows[agent]
-        state = {name: values[row].copy() for name, values in self.state.items()}
+        state = {name: values[row].copy() for name, values in self._state_of(agent).items()}
         return Snapshot(self.parameters[row].copy(), state, int(self.index[row]))
 
     def restore(self, agent: int, snapshot: Snapshot) -> None:
@@ -544,7 +653,7 @@ class Trainer:
         self.cancel(agent)
         row = self._rows[agent]
         self.parameters[row] = snapshot.parameters
-        for name in self.state:
+        for name in self._state:
             if name not in self._world:
                 self.entry(agent, name)[...] = snapshot.state[name]
         if not self._world:
@@ -553,7 +662,7 @@ class Trainer:
             rows = [self._rows[other] for other in self._companions(agent)]
             self.index[rows] = snapshot.index
             for name in self._world:
-                self.state[name][rows] = snapshot.state[name]
+                self._state[name][rows] = snapshot.state[name]
 
     def save(self) -> Tree:
         """Return everything, updates under way included. It shares the arrays: write it at once."""
@@ -606,16 +715,16 @@ class Trainer:
         if name == TRANSITIONS and agent in self.transitions:
             return self.transitions[agent]
         row = self._rows[agent]
-        state = {key: values[row : row + 1] for key, values in self.state.items()}
+        state = {key: values[row : row + 1] for key, values in self._state_of(agent).items()}
         return self.stack.exchange.offer(name, agent, self.parameters[row : row + 1], state)
 
     def receive(self, agent: int, name: str, received: Mapping[int, Vector]) -> None:
         """Let the agent's learner learn from the vectors `name` of others, by sender."""
         row = self._rows[agent]
         if agent in self._pending:
-            for key in self.state:
+            for key in self._state:
                 self.entry(agent, key)  # the learner may write into any of them
-        state = {key: values[row : row + 1] for key, values in self.state.items()}
+        state = {key: values[row : row + 1] for key, values in self._state_of(agent).items()}
         self.stack.exchange.receive(name, agent, state, received)
 
     def _extra_state(self, start: Vector) -> State:
@@ -629,24 +738,42 @@ class Trainer:
         own = np.repeat(start[:, None], traits.companions, axis=1)
         return zeros | {name: own.copy() for name in traits.heard}
 
-    def _gather(self, chunk: Sequence[int]) -> Batch:
-        """Return the inputs of `chunk` as they were when each update started, as copies."""
-        rows: NDArray[np.intp] = np.array([self._rows[agent] for agent in chunk], dtype=np.intp)
-        space, own = self.executor.space(len(chunk)), self.state
+    def _gather(self, agents: Sequence[int]) -> Batch:
+        """Return the inputs of a chunk as they were when each update started, as copies."""
+        rows = self._places(agents)
+        space = self.executor.space(len(agents))
         if space is None:
             layout = self.stack.layout
-            parameters = aligned_empty((len(chunk), layout.stride), layout.dtype)
-            state = {name: np.empty((len(chunk), *v.shape[1:]), v.dtype) for name, v in own.items()}
+            parameters = aligned_empty((len(agents), layout.stride), layout.dtype)
+            state = {name: _taken(values, rows) for name, values in self._state.items()}
         else:
             parameters, state = space
-        for name, values in own.items():
-            values.take(rows, axis=0, out=state[name], mode="clip")  # "raise" copies twice
-        self.parameters.take(rows, axis=0, out=parameters, mode="clip")
-        for position, agent in enumerate(chunk):
-            frozen = self._request(agent).frozen
-            if frozen is not None:
-                parameters[position] = frozen
-        for position, agent in enumerate(chunk):
-            for name, values in self._request(agent).held.items():
+            for name, values in self._state.items():
+                _taken(values, rows, state[name])
+        _taken(self.parameters, rows, parameters)
+        for position, agent in enumerate(agents):
+            request = self._request(agent)
+            if request.frozen is not None:
+                parameters[position] = request.frozen
+            for name, values in request.held.items():
                 state[name][position] = values
-        return Batch(chunk, self.index[rows].tolist(), parameters, state)
+        return Batch(agents, self.index[rows].tolist(), parameters, state)
+
+    def _places(self, agents: Sequence[int]) -> slice | NDArray[np.intp]:
+        """Return the rows of agents, in order; a slice if they are neighbors."""
+        first, last = self._rows[agents[0]], self._rows[agents[-1]]
+        if last - first < len(agents):
+            return slice(first, last + 1)
+        return np.array([self._rows[agent] for agent in agents], dtype=np.intp)
+
+
+def _taken(
+    values: NDArray[Any], rows: slice | NDArray[np.intp], out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Return a copy of rows, in `out` if there is one."""
+    if isinstance(rows, slice):
+        if out is None:
+            return values[rows].copy()
+        out[...] = values[rows]
+        return out
+    return values.take(rows, axis=0, out=out, mode="clip")  # "raise" copies twice

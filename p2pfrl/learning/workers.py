@@ -155,6 +155,8 @@ class Workers:
         note: called with a sentence on a process that died.
     """
 
+    is_here = False
+
     def __init__(
         self,
         make: Callable[[], Stack],

@@ -170,7 +170,7 @@ def test_an_interrupt_while_workers_start_leaves_none(tmp_path, monkeypatch):
 
 def test_a_trainer_whose_updates_another_thread_computes_submits_nothing_before():
     class Eager:
-        workers, most = 2, None
+        workers, most, is_here = 2, None, False
 
         def __init__(self, trainer: Trainer) -> None:
             self.trainer, self.chunks = trainer, 0

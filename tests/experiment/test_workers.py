@@ -135,7 +135,7 @@ class Others:
         eager: at once, or when the results are wanted, and then the youngest first.
     """
 
-    most, workers = 2, 3
+    most, workers, is_here = 2, 3, False
 
     def __init__(self, own: Scenario, *, eager: bool) -> None:
         self.stack, self.eager = trained(own), eager

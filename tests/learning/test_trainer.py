@@ -109,7 +109,7 @@ def test_chunks_do_not_change_results():
 class Elsewhere:
     """Computes chunks when their results are wanted, the last one first; loses some."""
 
-    most = None
+    most, is_here = None, False
 
     def __init__(self, update, workers=2, *, room=0, loses=()):
         self.workers, self.room, self.loses = workers, room, loses
