@@ -32,7 +32,7 @@ of all members.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -384,11 +384,10 @@ class Trainer:
     def _submit(self, agents: Sequence[int]) -> None:
         """Give a chunk away."""
         chunk, batch = _Chunk(tuple(agents)), self._gather(agents)
-        try:
+        with ExitStack() as otherwise:
+            otherwise.callback(self._put_back, chunk)
             chunk.handle = self.executor.submit(self._in_rows(chunk, batch))
-        except BaseException:
-            self._put_back(chunk)
-            raise
+            otherwise.pop_all()
         for position, agent in enumerate(agents):
             request = self._request(agent)
             request.chunk, request.position = chunk, position
@@ -762,7 +761,7 @@ class Trainer:
     def _places(self, agents: Sequence[int]) -> slice | NDArray[np.intp]:
         """Return the rows of agents, in order; a slice if they are neighbors."""
         first, last = self._rows[agents[0]], self._rows[agents[-1]]
-        if last - first < len(agents):
+        if last - first == len(agents) - 1:
             return slice(first, last + 1)
         return np.array([self._rows[agent] for agent in agents], dtype=np.intp)
 
