@@ -39,6 +39,8 @@ from p2pfrl.deploy.projection import LARGE, Projection
 MAGIC = b"p2pfrl-journal-2"
 _HEAD, _CHECK = struct.Struct("<II"), struct.Struct("<I")
 _PREFIX = _HEAD.size + _CHECK.size
+_MOST_BLANK = 2**28
+"""Most zero bytes at the end of a file that a crash of the machine may have left."""
 _LATEST = 20
 _KIND = "entries of the journal"
 _PLAIN = 5
@@ -431,7 +433,7 @@ class Reader:
             return None
         head, check = prefix[: _HEAD.size], prefix[_HEAD.size :]
         if _CHECK.unpack(check)[0] != zlib.crc32(head):
-            if any(prefix) or not _is_blank(file):
+            if any(prefix) or size - file.tell() > _MOST_BLANK or not _is_blank(file):
                 raise RecordError(
                     f"{self._path}: damaged at byte {self.end}: the checksum of its length differs"
                 )

@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from damage import DAMAGES, Case, cases
 
 import p2pfrl
 from p2pfrl.cli import main
-from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.core.errors import P2PFRLError, RecordError
+from p2pfrl.deploy.journal import MAGIC, Reader
 from p2pfrl.results.differences import _OF_THE_MACHINE
 from p2pfrl.results.directory import content_of
 from p2pfrl.watch.sources import Careful, source_of
@@ -34,6 +35,8 @@ DEADLINE = 30.0
 """Seconds that a command takes at most; a few of the many processes of this machine are slow."""
 FEW = 45
 """Damages of a kind of directory that the quick tests try."""
+SLOW = {"report": 60, "plot": 60, "again": 60, "verify": 150, "collect": 60}
+"""Damages that are tried on commands that take long; all on the others."""
 READING: dict[str, Callable[[Path], list[str]]] = {
     "verify": lambda run: ["verify", str(run), "--quiet"],
     "show": lambda run: ["show", str(run)],
@@ -214,8 +217,7 @@ def test_a_run_goes_on_or_says_why_not_whatever_is_no_file_in_it(
 def test_every_damage_of_a_run(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, command: str
 ) -> None:
-    drawn = 60 if command in ("report", "plot") else 10**9
-    for number, case in enumerate(some(kind, whole, drawn)):
+    for number, case in enumerate(some(kind, whole, SLOW.get(command, 10**9))):
         to = tmp_path / str(number)
         check(case, command, whole, to, capsys)
         shutil.rmtree(to)
@@ -226,7 +228,17 @@ def test_every_damage_of_a_run(
 def test_every_damage_of_a_run_of_processes(
     deployed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    for number, case in enumerate(some("deployed", deployed, 10**9)):
+    for number, case in enumerate(some("deployed", deployed, SLOW.get(command, 10**9))):
         to = tmp_path / str(number)
         check(case, command, deployed, to, capsys)
         shutil.rmtree(to)
+
+
+def test_a_journal_with_zeros_without_end_is_refused(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.bin"
+    journal.write_bytes(MAGIC)
+    for size, is_refused in ((2**20, False), (2**34, True)):
+        with journal.open("r+b") as file:
+            file.truncate(size)
+        with deadline("scan"), pytest.raises(RecordError) if is_refused else nullcontext():
+            assert [*Reader(journal).scan()] == []
