@@ -32,7 +32,7 @@ of all members.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -384,10 +384,11 @@ class Trainer:
     def _submit(self, agents: Sequence[int]) -> None:
         """Give a chunk away."""
         chunk, batch = _Chunk(tuple(agents)), self._gather(agents)
-        with ExitStack() as otherwise:
-            otherwise.callback(self._put_back, chunk)
+        try:
             chunk.handle = self.executor.submit(self._in_rows(chunk, batch))
-            otherwise.pop_all()
+        finally:
+            if chunk.handle is None:
+                self._put_back(chunk)
         for position, agent in enumerate(agents):
             request = self._request(agent)
             request.chunk, request.position = chunk, position
