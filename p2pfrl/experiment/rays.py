@@ -7,6 +7,7 @@ own.
 
 from __future__ import annotations
 
+import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,9 @@ ray: Any = LazyModule("ray")
 
 _SAME = ("p2pfrl", "numpy", "torch", "machine")
 """Versions in which machines have to agree, so that they compute the same bits."""
+_FIX = "start one by `ray start --head` and give the --address that it prints, or --address local"
+_SECONDS = 10.0
+"""Seconds within which the head of a cluster takes a connection. Ray itself waits for minutes."""
 
 
 def require_ray() -> None:
@@ -59,19 +63,39 @@ def connected(address: str | None) -> Iterator[int]:
         P2PFRLError: Ray is not installed, or there is no cluster.
     """
     require_ray()
+    if address not in (None, "auto", "local") and "://" not in address:
+        _reach(address)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on settings of its own
             more = {"include_dashboard": False} if address == "local" else {}
             ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR", **more)
     except FOREIGN as error:
-        fix = "start one by `ray start --head` and give the --address that it prints, or --address local"
-        where = address or "on this machine"
-        raise P2PFRLError(f"--executor ray: no cluster {where}: {cause(error)}; {fix}") from error
+        where = "on this machine" if address in (None, "auto", "local") else f"at {address}"
+        raise P2PFRLError(f"--executor ray: no cluster {where}: {cause(error)}; {_FIX}") from error
     try:
         yield max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Refuse an address at which nobody listens.
+
+    Raises:
+        P2PFRLError: nobody does, or it is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and int(port) < 2**16:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _SECONDS).close()
+        except OSError as error:
+            why = error.strerror or str(error)
+        else:
+            return
+    else:
+        why = "expected HOST:PORT"
+    raise P2PFRLError(f"--executor ray: no cluster at {address}: {why}; {_FIX}")
 
 
 class Remote:

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,23 @@ def test_an_address_belongs_to_a_cluster(tmp_path, capsys):
     assert "give --executor ray" in capsys.readouterr().err
     assert main(["scenario", str(file), "--executor", "ray", "--transport", "tcp"]) == 2
     assert "--transport tcp has processes of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "[::1]:{}", "nowhere.invalid:{}"])
+def test_a_cluster_at_whose_address_nobody_listens_is_refused_at_once(address, monkeypatch):
+    monkeypatch.setattr(rays, "require_ray", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = address.format(server.getsockname()[1])
+    with pytest.raises(P2PFRLError, match="no cluster at .*; start one"), rays.connected(place):
+        pass
+
+
+@pytest.mark.parametrize("address", ["here", "127.0.0.1:x", "127.0.0.1:70000"])
+def test_an_address_of_a_cluster_has_a_port(address, monkeypatch):
+    monkeypatch.setattr(rays, "require_ray", lambda: None)
+    expected = f"no cluster at {address}: expected HOST:PORT"
+    with pytest.raises(P2PFRLError, match=expected), rays.connected(address):
+        pass
 
 
 def test_shards_of_a_sweep_are_the_sweep(tmp_path):
