@@ -100,7 +100,8 @@ class Follower(Fenced):
             if event.peer == self._holder:
                 yield from self._lose(now)
         elif isinstance(event, Missing):
-            yield from self._missing(event, now)
+            if event.peer in self._voters:
+                yield from self._missing(event, now)
         elif isinstance(event, Started):
             self._busy = self._trains_alone = False
             self._next, self._heard = None, {}
@@ -133,7 +134,7 @@ class Follower(Fenced):
             yield from self._pass(Received(message, event.again), now)
 
     def _missing(self, event: Missing, now: int) -> Iterator[Action]:
-        """Answer a message that was lost.
+        """Answer a message of a voter that was lost.
 
         The first message of a term that the agent does not know is answered with a skip: what it
         has for that round is of an earlier term, and would be refused.
