@@ -191,7 +191,7 @@ def test_a_cluster_at_whose_address_nobody_listens_is_refused_at_once(address, m
     monkeypatch.setattr(rays, "require_ray", lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = address.format(server.getsockname()[1])
-    with pytest.raises(P2PFRLError, match="no cluster at .*; start one"), rays.connected(place):
+    with pytest.raises(P2PFRLError, match=r"no cluster at .*; start one"), rays.connected(place):
         pass
 
 
