@@ -191,7 +191,8 @@ def _limited() -> Iterator[None]:
         raise _TooLongError(f"no end after {LIMIT:g} s")
 
     before = signal.signal(signal.SIGPROF, ring)
-    signal.setitimer(signal.ITIMER_PROF, LIMIT)
+    # Again and again, since an error is lost that is raised in a callback of the garbage collector.
+    signal.setitimer(signal.ITIMER_PROF, LIMIT, 1.0)
     try:
         yield
     finally:

@@ -22,6 +22,7 @@ from p2pfrl.core.types import (
     Received,
     Send,
     Started,
+    Tell,
     Trained,
 )
 from p2pfrl.fuzz.checks.facts import mixes_rounds
@@ -30,27 +31,34 @@ from p2pfrl.results.record import Record
 
 
 class InOrder(Check):
-    """Rounds never go back, across restarts too."""
+    """Rounds never go back, across restarts too.
+
+    A coordinator with standbys ends a round again in a later term if no majority stored it.
+    """
 
     says = "rounds never go back"
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._mixed: dict[int, tuple[int, int]] = {}
+        self._mixed: dict[int, tuple[int, int, int]] = {}  # round, life and term
         self._adopted: dict[tuple[int, int], int] = {}
+        self._terms: dict[int, int] = {}
 
     @override
     def before(self, body: Body, action: Action) -> None:
         life = self.lives[body.id]
-        if isinstance(action, Mix):
-            last, before = self._mixed.get(body.id, (-1, life))
-            least = last + 1
+        if isinstance(action, Tell):
+            self._terms[body.id] = action.notice.epoch
+        elif isinstance(action, Mix):
+            term = self._terms.get(body.id, 0)
+            last, before, last_term = self._mixed.get(body.id, (-1, life, term))
+            least = last if term > last_term else last + 1
             if before != life and not self.world.assembly.mode.has_coordinator:
                 every = self.scenario.checkpoint.rounds
                 least = least // every * every
             if action.round < least:
                 self.fail(f"{body.id} ended round {action.round} after round {last}")
-            self._mixed[body.id] = action.round, life
+            self._mixed[body.id] = action.round, life, term
         elif isinstance(action, Adopt):
             last = self._adopted.get((body.id, life), -1)
             if action.round < last:
