@@ -182,7 +182,7 @@ def calibrate(directories: Sequence[Path]) -> tuple[Scenario, Calibration]:
     rounds, trips = _rounds(scenario, peers), round_trips(peers)
     reason = _nothing_to_measure(messages, trips)
     links = None if reason else _links(messages, bandwidth, typical(list(rounds.values())))
-    steps = _seconds_per_step(scenario, peers)
+    steps = _seconds_per_step(scenario, directories, peers)
     middle = float(np.median(steps))
     return scenario, Calibration(
         links=links,
@@ -303,7 +303,9 @@ def write(directories: Sequence[Path], out: Path) -> dict[str, object]:
     }
 
 
-def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[float]:
+def _seconds_per_step(
+    scenario: Scenario, directories: Sequence[Path], peers: Sequence[Timings]
+) -> list[float]:
     """Return each agent's seconds per environment step, including the overhead of a round.
 
     If a round is train, send, wait, mix, this is the time from the last message that was waited for
@@ -315,11 +317,13 @@ def _seconds_per_step(scenario: Scenario, peers: Sequence[Timings]) -> list[floa
     has_coordinator = MODES[scenario.mode].has_coordinator
     found = []
     for agent in range(scenario.agents):
-        peer = next(p for p in peers if agent in p.agents)
+        place = next(i for i, peer in enumerate(peers) if agent in peer.agents)
+        directory, peer = directories[place], peers[place]
         work = [w for w in peer.worked if w.agent == agent]
         if len(work) < FEW:
             raise RecordError(
-                f"the run was too short: expected at least {FEW} updates of agent {agent}"
+                f"{directory}: the run was too short: expected at least {FEW} updates of agent "
+                f"{agent}"
             )
         took = float(np.median([(w.end - w.start) / SECOND for w in work]))
         if serial:

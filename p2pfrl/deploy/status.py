@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from p2pfrl.core.errors import P2PFRLError
 from p2pfrl.core.files import open_regular, read_table
@@ -102,6 +102,8 @@ class Status:
             temporary.replace(folder / STATUS)
 
 
+_NUMBERS = ("round", "seconds", "bytes_sent", "deadlines_expired", "journal_bytes", "time")
+"""Keys of a status with a number."""
 _IDS = ("agents", "down")
 """Keys of a status with a list of ids."""
 _BY_ID = ("waits", "awaited", "heard", "opted_out")
@@ -181,9 +183,26 @@ def write_failure(folder: Path, reason: str) -> None:
     _add(folder, failure=reason[:1000])
 
 
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(cast(float, value))
+
+
+def _table(folder: Path) -> dict[str, Any] | None:
+    """Return what a process wrote last, with names; None if the file has something else."""
+    found = read_table(folder / STATUS, _MOST) or {}
+    optional = [found.get(name) for name in ("rounds", "return_mean")]
+    is_status = (
+        all(_is_number(found.get(name)) for name in _NUMBERS)
+        and all(value is None or _is_number(value) for value in optional)
+        and isinstance(found.get("agents"), list)
+        and isinstance(found.get("writes_failed"), dict)
+    )
+    return found if is_status else None
+
+
 def _add(folder: Path, **more: str) -> None:
     """Add keys to the status of a process, in place: a full disk has no other space."""
-    found = read_table(folder / STATUS, _MOST)
+    found = _table(folder)
     with suppress(OSError):
         if found is not None:
             content = json.dumps({**found, **more}).encode()
@@ -193,7 +212,7 @@ def _add(folder: Path, **more: str) -> None:
 
 def read_status(folder: Path) -> dict[str, Any] | None:
     """Return what a process wrote last, with ids in place of names, or None."""
-    found = read_table(folder / STATUS, _MOST)
+    found = _table(folder)
     with suppress(ValueError, TypeError, KeyError, AttributeError):
         return None if found is None else by_id(found)
     return None
@@ -270,10 +289,10 @@ def stop(folder: Path, patience: float = 60.0) -> str:
 
 
 def _status(folder: Path) -> dict[str, Any]:
-    own = read_table(folder / STATUS, _MOST) or {}
+    own = _table(folder) or {}
     summary = read_table(folder / PEER, _MOST) or read_table(folder / SUMMARY, _MOST) or {}
     user = user_of(folder)
-    is_known = bool(own) or content_of(folder) is Content.UNFINISHED
+    is_known = (folder / STATUS).is_file() or content_of(folder) is Content.UNFINISHED
     state = "killed" if is_known else MISSING
     if (stopped_by := (summary or own).get("stopped_by")) is not None:
         state = f"ended by {stopped_by}"
