@@ -31,6 +31,7 @@ from p2pfrl.results.directory import (
     runs_in,
     user_of,
 )
+from p2pfrl.results.files import refusing
 
 PERIOD = 1.0
 """Seconds between two writes of the status of a process."""
@@ -187,22 +188,20 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(cast(float, value))
 
 
-def _table(folder: Path) -> dict[str, Any] | None:
-    """Return what a process wrote last, with names; None if the file has something else."""
-    found = read_table(folder / STATUS, _MOST) or {}
+def _is_status(found: Mapping[str, Any]) -> bool:
+    """Return whether a table is the status of a process."""
     optional = [found.get(name) for name in ("rounds", "return_mean")]
-    is_status = (
+    return (
         all(_is_number(found.get(name)) for name in _NUMBERS)
         and all(value is None or _is_number(value) for value in optional)
         and isinstance(found.get("agents"), list)
         and isinstance(found.get("writes_failed"), dict)
     )
-    return found if is_status else None
 
 
 def _add(folder: Path, **more: str) -> None:
     """Add keys to the status of a process, in place: a full disk has no other space."""
-    found = _table(folder)
+    found = read_table(folder / STATUS, _MOST)
     with suppress(OSError):
         if found is not None:
             content = json.dumps({**found, **more}).encode()
@@ -212,9 +211,9 @@ def _add(folder: Path, **more: str) -> None:
 
 def read_status(folder: Path) -> dict[str, Any] | None:
     """Return what a process wrote last, with ids in place of names, or None."""
-    found = _table(folder)
+    found = read_table(folder / STATUS, _MOST)
     with suppress(ValueError, TypeError, KeyError, AttributeError):
-        return None if found is None else by_id(found)
+        return None if found is None or not _is_status(found) else by_id(found)
     return None
 
 
@@ -246,6 +245,9 @@ def statuses(folder: Path) -> list[dict[str, Any]]:
     Every status has `directory`, `state`, `process`, `round`, `rounds` and `age` (seconds since the
     last sign of life); a process of a deployment has those of `Status` as well. The state is
     "running", "ended by" and why, "failed: " and the reason, "killed", or "no run".
+
+    Raises:
+        RecordError: the status of a process is a table that none wrote.
     """
     peers = sorted((folder / PEERS).iterdir()) if (folder / PEERS).is_dir() else []
     runs = sorted(chain(*runs_in(folder)))
@@ -289,7 +291,10 @@ def stop(folder: Path, patience: float = 60.0) -> str:
 
 
 def _status(folder: Path) -> dict[str, Any]:
-    own = _table(folder) or {}
+    own = read_table(folder / STATUS, _MOST) or {}
+    with refusing(folder):
+        if own and not _is_status(own):
+            raise ValueError(f"{STATUS} has a table that no process wrote")
     summary = read_table(folder / PEER, _MOST) or read_table(folder / SUMMARY, _MOST) or {}
     user = user_of(folder)
     is_known = (folder / STATUS).is_file() or content_of(folder) is Content.UNFINISHED

@@ -41,5 +41,6 @@ def test_a_table_that_is_no_status_is_none(
     (tmp_path / STATUS).write_text(json.dumps({**asdict(WROTE), key: value}))
     assert read_status(tmp_path) is None
     assert row_of([tmp_path]) is None
-    assert main(["status", str(tmp_path)]) == 0
-    assert "killed" in capsys.readouterr().out
+    assert main(["status", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path}: damaged or not a p2pfrl record: {STATUS} has a table" in said
