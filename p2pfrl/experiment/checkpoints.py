@@ -154,7 +154,10 @@ class Checkpoints:
                 world.recorder.rows += rows["rows"]
                 world.recorder.agent_rows.restore(rows["agents"])
             self._rows, self._agent_rows = state["rows"]
-            world.restore(state["world"], others)
+            try:
+                world.restore(state["world"], others)
+            except RecordError as error:
+                raise RecordError(f"{self._folder}: {error}") from error
             otherwise.pop_all()
         self._follow(world, file, state["events"])
         extra: dict[str, Any] = state["extra"]

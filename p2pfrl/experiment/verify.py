@@ -20,7 +20,7 @@ from p2pfrl.core.arguments import checked_call
 from p2pfrl.core.errors import IdleWarning, RecordError, ScenarioError
 from p2pfrl.experiment.rules import AllRules, knowing_learner, left_out, recorded_otherwise
 from p2pfrl.experiment.run import Progress, simulate
-from p2pfrl.learning.learners.base import NO_ENGINE
+from p2pfrl.learning.learners.base import NO_ENGINE, OWN_ENGINE
 from p2pfrl.results.differences import differences as find_differences
 from p2pfrl.results.differences import read_files, unchecked
 from p2pfrl.results.files import refusing
@@ -127,8 +127,8 @@ def verify(
     digest = "parameters_digest" if is_real else "digest"
     then = {"engine": "torch", **summary["versions"]}  # the only one of early records
     now = versions(replayed.summary["versions"]["engine"])
-    if (then["engine"], now["engine"]) == ("torch", NO_ENGINE):
-        then["engine"] = NO_ENGINE  # what earlier versions recorded
+    if then["engine"] == "torch" and now["engine"] in (NO_ENGINE, OWN_ENGINE):
+        then["engine"] = now["engine"]  # earlier versions recorded torch
     changed = {
         name: (str(then.get(name, "not recorded")), now[name])
         for name in now

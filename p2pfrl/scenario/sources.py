@@ -74,8 +74,11 @@ def copy_files(scenario: Scenario, folder: Path) -> None:
 
 
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return what differs between sources: name -> (then, now)."""
-    names = sorted({*then, *now})
+    """Return what differs between sources: name -> (then, now).
+
+    A module that is only there now is one that an earlier version did not record.
+    """
+    names = sorted({*then, *(name for name in now if not name.startswith("module "))})
     return {
         name: (then.get(name, "none"), now.get(name, "none"))
         for name in names

@@ -112,7 +112,8 @@ class Log:
         while self.size < size:
             packed = file.read(min(_PIECE, size - self.size))
             if not packed or len(packed) % _EVENT.size:
-                raise RecordError(f"{file.name}: {size} bytes of events expected, got {self.size}")
+                got = self.size + len(packed)
+                raise RecordError(f"{file.name}: expected {size} bytes of events, got {got}")
             self._hash.update(packed)
             self.size += len(packed)
             if self._events is not None:

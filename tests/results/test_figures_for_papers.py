@@ -66,6 +66,19 @@ def test_lines_bands_marks_bars_and_maps_are_in_the_data() -> None:
     assert {row["agent"] for row in cells if row["y"] == "3"} == {"3"}
 
 
+def test_a_dot_of_the_last_evaluation_has_its_agent() -> None:
+    one = record(4)
+    names = ("evaluation_own", "evaluation_optimum")
+    one.agents.update(
+        {name: np.linspace(k, 9, len(one.agents["agent"])) for k, name in enumerate(names)}
+    )
+    (picture,) = draw(group([one]), Look(formats=(), only=("beside",), has_data=True))
+    dots = [row for row in rows_of(picture.files["csv"]) if row["kind"] == "point"]
+    last = one.agents["evaluation_own"][-4:]
+    shown = {int(row["agent"]): float(row["y"]) for row in dots[:4]}
+    assert shown == pytest.approx(dict(zip(one.agents["agent"][-4:].tolist(), last, strict=True)))
+
+
 def test_the_data_name_coordinators_and_what_bars_stand_for() -> None:
     (picture,) = draw(
         group([record(3, mode="central")]), Look(formats=(), only=("graph",), has_data=True)

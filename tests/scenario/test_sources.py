@@ -1,5 +1,6 @@
 """Files and modules that a scenario names: where they are found, and that they are part of it."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import pytest
 import p2pfrl
 from p2pfrl.cli import main
 from p2pfrl.core.errors import ScenarioError
+from p2pfrl.learning.learners.local import Local
 from p2pfrl.scenario import hash8
-from p2pfrl.scenario.sources import sources
+from p2pfrl.scenario.sources import differences, sources
 
 SCENARIO = """
 name = "here"
@@ -172,3 +174,34 @@ def test_a_module_in_a_run_directory_is_not_imported(tmp_path, capsys):
     (tmp_path / "journal.bin").write_bytes(b"")
     assert main(["collect", str(tmp_path), "--out", str(tmp_path / "out")]) != 0
     assert "executed" not in capsys.readouterr().err
+
+
+LEARNER = """
+from p2pfrl import LocalLearner
+
+class Constant(LocalLearner):
+    def __init__(self, env, lr):
+        self.env = env
+
+    def parameters(self):
+        return []
+
+    def learn(self, env, steps, rng):
+        return None
+
+    def act(self, obs):
+        return [0] * len(obs)
+"""
+
+
+def test_the_module_of_a_learner_of_ones_own_is_part_of_the_scenario(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "constant_learner.py").write_text(LEARNER)
+    rule = Local(make="constant_learner:Constant", lr=0.1)
+    scenario = dataclasses.replace(p2pfrl.load("ring_16"), learner=rule)
+    before = sources(scenario)
+    assert list(before) == ["module constant_learner"]
+    with (tmp_path / "constant_learner.py").open("a") as file:
+        file.write("# changed\n")
+    assert differences(before, sources(scenario)).keys() == before.keys()
+    assert differences({}, before) == {}  # earlier versions did not record it

@@ -36,6 +36,8 @@ EngineName = Literal["auto", "torch", "native"]
 """What computes networks: numpy and torch, or C (learning/native); auto: C where it can."""
 NO_ENGINE = "none"
 """The engine of a learner without networks (`Traits.engine`)."""
+OWN_ENGINE = "own"
+"""The engine of a learner whose code is a user's own."""
 DeviceName = Literal["cpu", "cuda"]
 """Where torch takes minibatch steps."""
 DeviceChoice = Literal["auto", "cpu", "cuda"]

@@ -23,6 +23,7 @@ from p2pfrl.core.causes import cause, foreign
 from p2pfrl.core.contract import described
 from p2pfrl.core.errors import AgentError, P2PFRLError, ScenarioError
 from p2pfrl.core.lazy import LazyModule
+from p2pfrl.core.located import Located
 from p2pfrl.core.modules import find_class
 from p2pfrl.core.parameters import Layout, Tensor, Vector
 from p2pfrl.core.rng import Purpose, key
@@ -31,6 +32,7 @@ from p2pfrl.core.wording import show
 from p2pfrl.learning.environments.base import Simulator, Step
 from p2pfrl.learning.learners.actions import ActionError, fitting
 from p2pfrl.learning.learners.base import (
+    OWN_ENGINE,
     Batch,
     Evaluator,
     Learner,
@@ -128,7 +130,7 @@ Make = Callable[["gymnasium.vector.VectorEnv[Any, Any, Any]", float], LocalLearn
 
 
 @rule
-class Local(Learner):
+class Local(Learner, Located):
     """A learner of one's own, written for one agent: a class that is a `LocalLearner`.
 
     Agents are computed one after the other, each with an object of that class. Those that share a
@@ -144,6 +146,11 @@ class Local(Learner):
     make: str
     steps: int = Field(default=64, ge=1)
     kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    @override
+    def modules(self) -> tuple[str, ...]:
+        """Return the module of the class."""
+        return (self.make.partition(":")[0],)
 
     @override
     def prepare(self, task: Task) -> Stack:
@@ -167,9 +174,12 @@ class LocalStack(Stack):
         make: (environments of an agent, learning rate) -> its learner.
         lr: learning rate.
         steps: of each instance per update.
+        engine: what computes its networks.
     """
 
-    def __init__(self, task: Task, make: Make, lr: float, steps: int) -> None:
+    def __init__(
+        self, task: Task, make: Make, lr: float, steps: int, engine: str = OWN_ENGINE
+    ) -> None:
         if task.simulator is None:
             raise ScenarioError(["learner: this kind needs an environment"])
         self.simulator = task.simulator
@@ -189,7 +199,7 @@ class LocalStack(Stack):
             layout=_layout(first.learner),
             min_steps=steps * task.simulator.instances,
             is_saved_whole=kept is not None and first.learner.is_saved_whole,
-            engine="own",
+            engine=engine,
         )
         self._agents[0] = first
 

@@ -109,6 +109,7 @@ class SB3(Learner):
             lambda env, lr: SB3Agent(env, lr, algorithm, self.policy, kwargs),
             self.lr,
             self.steps,
+            engine="torch",
         )
         if not stack.traits.is_saved_whole:
             what = f"the replay buffer of an agent has more than {_MOST_BYTES >> 20} MiB"
