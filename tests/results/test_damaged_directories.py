@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -40,13 +41,16 @@ SLOW = {"report": 60, "plot": 60, "again": 60, "verify": 150, "collect": 60}
 READING: dict[str, Callable[[Path], list[str]]] = {
     "verify": lambda run: ["verify", str(run), "--quiet"],
     "show": lambda run: ["show", str(run)],
-    "export": lambda run: ["export", str(run), "--parquet", str(run.with_suffix(".parquet"))],
     "runs": lambda run: ["runs", str(run.parent)],
     "status": lambda run: ["status", str(run)],
     "resume": lambda run: ["scenario", "--resume", str(run), "--quiet", "--no-report"],
     "stop": lambda run: ["stop", str(run)],
     "watch": lambda run: [],
 }
+if find_spec("duckdb") is not None:
+    READING["export"] = lambda run: [
+        *("export", str(run), "--parquet", str(run.with_suffix(".parquet")))
+    ]
 DRAWING: dict[str, Callable[[Path], list[str]]] = {
     "report": lambda run: ["report", str(run)],
     "plot": lambda run: ["plot", str(run), "--format", "svg", "--out", str(run.with_suffix(".d"))],
