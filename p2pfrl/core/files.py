@@ -99,7 +99,8 @@ def write_atomically(
     """Write `content` beside `path`, sync it, rename it to `path`, and sync the directory.
 
     At every moment, and so after a crash at any, there is a whole file at `path` if there was one
-    before: the former content or the new one.
+    before: the former content or the new one. Where a file system has no hard links and the former
+    file is kept, it has only its new name for a moment.
 
     Args:
         path: of the file; what was there before is replaced.

@@ -339,7 +339,6 @@ def _preload(jobs: Sequence[Job]) -> tuple[str, ...]:
 
     The first few scenarios that differ in more than their seed say whether it is.
     """
-    from p2pfrl.learning.learners.base import NO_ENGINE
     from p2pfrl.scenario.bind import outline
 
     first = {job.label: job for job in reversed(jobs)}
@@ -347,8 +346,7 @@ def _preload(jobs: Sequence[Job]) -> tuple[str, ...]:
     for job in islice(reversed(first.values()), _LOOKED_AT):
         with suppress(P2PFRLError), warnings.catch_warnings():
             warnings.simplefilter("ignore", ScenarioWarning)
-            traits = outline(job.load()).traits
-            needs_torch |= traits.engine not in ("native", NO_ENGINE)
+            needs_torch |= outline(job.load()).traits.uses_torch
     own = ("p2pfrl.experiment.run", *imported(*_ROOMS))
     return (*own, "torch") if needs_torch else own
 

@@ -20,7 +20,7 @@ from p2pfrl.core.children import imported, one_thread_each, preloaded
 from p2pfrl.core.errors import ScenarioError, ScenarioWarning
 from p2pfrl.learning.executors import Executor
 from p2pfrl.learning.growing import Growing
-from p2pfrl.learning.learners.base import NO_ENGINE, Stack
+from p2pfrl.learning.learners.base import Stack
 from p2pfrl.learning.remote import OnCluster
 from p2pfrl.learning.trainer import Trainer
 from p2pfrl.learning.workers import GUARD, Greeting, Shapes, Workers, WorkersError
@@ -254,5 +254,5 @@ def workers_of(
 
 def _preload(stack: Stack) -> tuple[str, ...]:
     """Return the modules that processes import before they are forked: what this one has."""
-    needs_torch = stack.traits.engine not in ("native", NO_ENGINE)
-    return (*imported(*_ROOMS), "torch") if needs_torch else imported(*_ROOMS)
+    own = imported(*_ROOMS)
+    return (*own, "torch") if stack.traits.uses_torch else own

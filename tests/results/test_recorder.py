@@ -14,13 +14,8 @@ from p2pfrl.learning.learners.base import Evaluator, Objective
 from p2pfrl.results.recorder import Recorder
 
 
-def rows_in_order(seed: int, agents: int) -> tuple[list[dict[str, float]], Vector]:
-    """Return the rows of three rounds, and the plain drift.
-
-    Agents finish in an order drawn from `seed`.
-    """
-    layout = Layout((Tensor("actor.w", (64,)),), "float64")
-    judge = Logged(layout.zeros(agents), layout, Objective(), Evaluator())
+def recorder_of_rounds(layout: Layout, agents: int, judge: Logged) -> Recorder:
+    """Return the recorder of a synchronous run."""
     recorder = Recorder(
         layout=layout,
         agents=agents,
@@ -34,6 +29,17 @@ def rows_in_order(seed: int, agents: int) -> tuple[list[dict[str, float]], Vecto
         tick=None,
     )
     recorder.traffic = Traffic()
+    return recorder
+
+
+def rows_in_order(seed: int, agents: int) -> tuple[list[dict[str, float]], Vector]:
+    """Return the rows of three rounds, and the plain drift.
+
+    Agents finish in an order drawn from `seed`.
+    """
+    layout = Layout((Tensor("actor.w", (64,)),), "float64")
+    judge = Logged(layout.zeros(agents), layout, Objective(), Evaluator())
+    recorder = recorder_of_rounds(layout, agents, judge)
     values, plain = generator(7, "values"), np.zeros(64)
     order = generator(seed, "order")
     for round in range(3):
@@ -155,24 +161,6 @@ def test_the_last_look_at_a_round_replaces_its_row_and_keeps_who_was_judged() ->
     assert recorder.updates_by == [2, 1]
 
 
-def recorder_of_rounds(layout: Layout) -> Recorder:
-    """Return the recorder of a synchronous run of two agents."""
-    recorder = Recorder(
-        layout=layout,
-        agents=2,
-        start=layout.zeros(2),
-        judge=StackOfVectors(layout.zeros(2), layout, Objective(), Evaluator()),
-        now=lambda: 0,
-        every=1,
-        episodes=0,
-        on_row=lambda row: False,
-        mixes=True,
-        tick=None,
-    )
-    recorder.traffic = Traffic()
-    return recorder
-
-
 class StackOfVectors(Logged):
     """A judge that takes the vectors with which rounds end."""
 
@@ -183,12 +171,13 @@ class StackOfVectors(Logged):
 
 def test_of_a_round_that_a_restarted_agent_ends_again_the_last_end_counts() -> None:
     layout = Layout((Tensor("actor.w", (1,)),), "float64")
-    recorder = recorder_of_rounds(layout)
+    judge = StackOfVectors(layout.zeros(2), layout, Objective(), Evaluator())
+    recorder = recorder_of_rounds(layout, 2, judge)
     for value in (1.0, 2.0):
         recorder.trained(0, Update(0, 1, 10.0 * value, (value,)))
         recorder.mixed(0, 0, {1: 0}, np.zeros(1), np.full(1, value))
     saved = recorder.save()
-    recorder = recorder_of_rounds(layout)
+    recorder = recorder_of_rounds(layout, 2, judge)
     recorder.restore(saved)
     recorder.trained(1, Update(1, 1, 7.0))
     recorder.mixed(1, 0, {}, np.zeros(1), np.zeros(1))
@@ -203,7 +192,9 @@ def test_of_a_round_that_a_restarted_agent_ends_again_the_last_end_counts() -> N
 
 
 def test_a_state_of_another_version_is_refused() -> None:
-    recorder = recorder_of_rounds(Layout((Tensor("actor.w", (1,)),), "float64"))
+    layout = Layout((Tensor("actor.w", (1,)),), "float64")
+    judge = Logged(layout.zeros(2), layout, Objective(), Evaluator())
+    recorder = recorder_of_rounds(layout, 2, judge)
     state = {name: value for name, value in recorder.save().items() if name != "latest"}
     with pytest.raises(RecordError, match="another version"):
         recorder.restore(state)

@@ -191,6 +191,11 @@ class Traits:
     engine: str = NO_ENGINE
 
     @property
+    def uses_torch(self) -> bool:
+        """Whether torch may compute: code of a user's own often imports it."""
+        return self.engine not in ("native", NO_ENGINE)
+
+    @property
     def most_steps(self) -> int | None:
         """Environment steps that an update takes at most; None: there is no bound."""
         return self.min_steps if self.fixed_steps else self.max_steps
