@@ -268,6 +268,26 @@ def test_processors_of_two_kinds_compute_the_same_bits(tmp_path):
     assert len(set(found.values())) == 1, found
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "trap"),
+    [
+        ("gcc", "-fsanitize-undefined-trap-on-error"),
+        ("clang", "-fsanitize-trap=undefined"),
+    ],
+)
+def test_no_operation_of_the_engine_is_undefined(command, trap, tmp_path):
+    if not shutil.which(command):
+        pytest.skip(f"no {command} here")
+    program = str(tmp_path / "bits")
+    flags = [flag for flag in compiler.FLAGS if flag not in ("-shared", "-fPIC", "-O3")]
+    source = str(Path(__file__).with_name("engine_bits.c"))
+    include = f"-I{compiler.SOURCE.parent}"
+    checks = ["-O1", "-fsanitize=undefined", trap, *compiler.instructions()]
+    subprocess.run([command, *flags, *checks, include, source, "-o", program], check=True)
+    assert subprocess.run([program], check=False).returncode == 0
+
+
 def test_start_matrices_are_those_of_numpy_but_for_rounding():
     for shape in ((64, 64), (64, 4), (3, 50)):
         ours, theirs = (

@@ -277,14 +277,15 @@ typedef struct {
 } optimizer_t;
 enum { KEEP, SGD, RMSPROP, ADAM };
 
-/* Memory of one call. It is laid out twice: first at address 0 to know its size. */
+/* Memory of one call. It is laid out twice: first at address 0 to know its size, which is why addresses
+   are added as numbers. */
 typedef struct {
     char *at;
 } arena_t;
 
 static float *take(arena_t *arena, long numbers) {
     char *found = arena->at;
-    arena->at += 4 * UP(numbers);
+    arena->at = (char *)((uintptr_t)found + 4 * UP(numbers));
     return (float *)found;
 }
 
@@ -843,12 +844,12 @@ void engine_step(const optimizer_t *optimizer, int b, int n, int distance, float
    layers of the last forward pass. */
 
 static long place_kept(arena_t arena, const net_t *net, int B, scratch_t *s) {
-    char *start = arena.at;
+    const uintptr_t start = (uintptr_t)arena.at;
     s->x = take(&arena, (long)B * UP(net->inputs));
     for (int c = 0; c < net->chains; c++)
         for (int l = 0; l < net->chain[c].layers; l++)
             s->hidden[c][l] = take(&arena, (long)B * UP(net->chain[c].layer[l].outputs));
-    return (arena.at - start) / 4;
+    return (long)((uintptr_t)arena.at - start) / 4;
 }
 
 static int all_outputs(const net_t *net) {
