@@ -53,13 +53,23 @@ class Layers:
         )
 
     def place(self, path: Sequence[str | int]) -> tuple[str, int, int]:
-        """Return (file, line, column) of a key, or of the closest enclosing table in a file."""
+        """Return (file, line, column) of a key, or of the closest enclosing table in a file.
+
+        What a document replaces has no place in the documents below it.
+        """
+        last = next((i for i, d in enumerate(self.documents) if _replaces(d, path)), None)
+        documents = self.documents if last is None else self.documents[: last + 1]
         for length in range(len(path), 0, -1):
             prefix = tuple(path[:length])
-            for document in self.documents:
+            for document in documents:
                 if prefix in document.places:
                     return (document.source, *document.places[prefix])
         return self.main, 1, 1
+
+    def _place_now(self, path: Sequence[str | int]) -> tuple[str, int, int]:
+        """Return the place of a key in the merged values: that of its table, if it was dropped."""
+        is_dropped = any(tuple(path) == dropped for dropped, _ in self.dropped)
+        return self.place(path[:-1] if is_dropped else path)
 
     def say(self, problems: Iterable[tuple[Sequence[str | int], str]]) -> ScenarioError:
         """Return the error that lists problems, each with its place, in order.
@@ -67,7 +77,10 @@ class Layers:
         A problem is (path of the key, message).
         """
         placed = sorted(
-            {(self.place(path), ".".join(map(str, path)), message) for path, message in problems}
+            {
+                (self._place_now(path), ".".join(map(str, path)), message)
+                for path, message in problems
+            }
         )
         hidden = len(placed) - MAX_PROBLEMS
         lines = [
@@ -109,6 +122,19 @@ class Overrides(Document):
     emptied: tuple[KeyPath, ...] = ()
 
 
+def _replaces(document: Document, path: Sequence[str | int]) -> bool:
+    """Return whether a document has a value, or empties a table, at a path or around it."""
+    emptied = document.emptied if isinstance(document, Overrides) else ()
+    if any(tuple(path[: len(own)]) == own for own in emptied):
+        return True
+    value: object = document.values
+    for name in path:
+        if not isinstance(value, dict) or name not in value:
+            break
+        value = value[name]
+    return not isinstance(value, dict)
+
+
 def read(path: str | Path, overrides: Mapping[str, object] | None = None) -> Layers:
     """Return the layers of a scenario file: overrides, the file, and the files that it extends.
 
@@ -139,6 +165,7 @@ def stack(documents: Sequence[Document], overrides: Mapping[str, object] | None 
     for document in reversed(documents):
         for path in document.emptied if isinstance(document, Overrides) else ():
             _remove(merged, path)
+            merger.dropped = [entry for entry in merger.dropped if entry[0][: len(path)] != path]
         merged = merger.merge(merged, document.values, ())
     merged.pop("extends", None)
     there = tuple(entry for entry in merger.dropped if not _holds(merged, entry[0]))
@@ -377,6 +404,8 @@ def _overrides(overrides: Mapping[str, object]) -> Overrides:
         for depth in range(1, len(parts) + 1):
             places.setdefault(parts[:depth], (depth, 0))
         value = plain(given)
+        for inner, _ in walk(value):
+            places.setdefault((*parts, *inner), (len(parts) + len(inner), 0))
         if value == {}:
             emptied.append(parts)
         for path, leaf in _leaves(value, parts):

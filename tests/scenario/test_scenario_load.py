@@ -412,6 +412,69 @@ def test_an_empty_table_empties_what_the_file_says():
     assert loads(text, {"learner": {}, "learner.kind": "quadratic"}) == loads(QUADRATIC)
 
 
+LISTED = (
+    QUADRATIC.replace('"quadratic"', '"tabular_q"')
+    + """
+[network]
+latency = {kind = "lognormal", median = "20ms", sigma = 0.5}
+[environment]
+id = "garnet"
+[[faults]]
+at = "30s"
+kind = "crash"
+agents = [1]
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ({"network.latency": {"median": "-1ms"}}, "network.latency.median"),
+        ({"network": {"latency": {"median": "-1ms"}}}, "network.latency.median"),
+        ({"faults": [{"kind": "crash", "agents": [1], "at": -3}]}, "faults.0.at"),
+        ({"faults": [{"kind": "crash", "agents": [1]}]}, "faults.0.at"),
+        ({"faults": [{"kind": "crash", "agents": [9], "at": "1s"}]}, "faults.0.agents"),
+        ({"environment": {}}, "environment.id"),
+    ],
+)
+def test_what_is_wrong_within_an_override_is_blamed_on_it(overrides, key):
+    (problem,) = problems(LISTED, **overrides)
+    assert problem.startswith(f"overrides: {key}: ")
+
+
+def test_a_file_below_is_not_blamed_for_what_the_one_above_replaces(tmp_path):
+    (tmp_path / "c.toml").write_text(
+        LISTED.replace('"lognormal", median = "20ms", sigma = 0.5', '"constant", value = "1ms"')
+    )
+    (tmp_path / "b.toml").write_text(
+        'extends = "c"\n[network]\nlatency = {kind = "lognormal", median = "20ms", sigma = 0.5}\n'
+    )
+    (tmp_path / "a.toml").write_text(
+        'extends = "b"\n[[faults]]\nkind = "crash"\nagents = [1]\n[network]\nlatency.kind = "constant"'
+    )
+    with pytest.raises(ScenarioError) as caught:
+        load(tmp_path / "a.toml")
+    place = tmp_path / "a.toml"
+    assert caught.value.problems == (
+        f"{place}:2:3: faults.0.at: this key is required",
+        f"{place}:6:1: network.latency.value: this key is required",
+    )
+
+
+def test_an_option_in_a_table_that_an_override_empties_has_no_note(tmp_path, recwarn):
+    (tmp_path / "c.toml").write_text(
+        QUADRATIC + '[network]\nlatency = {kind = "constant", value = "1ms"}\n'
+    )
+    (tmp_path / "b.toml").write_text(
+        'extends = "c"\n[network]\nlatency = {kind = "exponential", mean = "20ms"}\n'
+    )
+    load(tmp_path / "b.toml", {"network": {}})
+    assert not recwarn
+    with pytest.warns(ScenarioWarning, match="network.latency.value: without effect"):
+        load(tmp_path / "b.toml")
+
+
 def test_a_key_that_is_set_twice_is_refused():
     table = {"kind": "quadratic", "lr": 0.5}
     for first, second in (("learner", "learner.lr"), ("learner.lr", "learner")):
