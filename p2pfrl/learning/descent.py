@@ -166,6 +166,7 @@ class Descent:
         streams: Streams,
         episodes: NDArray[np.intp] | None = None,
         factors: Factors | None = None,
+        layers: Vector | None = None,
     ) -> NDArray[np.float64]:
         """Take the minibatch steps on `rows` and `state`, in place; return the mean loss `(b,)`.
 
@@ -178,6 +179,8 @@ class Descent:
             episodes: `(b, size)` which episode each sample is of, where the correction asks for
                 gradients elsewhere.
             factors: `(b,)` of the learning rate; None: 1.
+            layers: of the samples at `rows`, from the engine that gathered them; only the native
+                engine keeps them, and uses them here.
         """
         plan, (b, size, _) = self.plan, packed.shape
         gradient = self.network.layout.zeros(b)

@@ -78,6 +78,7 @@ class DeviceDescent(Descent):
         streams: Streams,
         episodes: NDArray[np.intp] | None = None,
         factors: Factors | None = None,
+        layers: Vector | None = None,
     ) -> NDArray[np.float64]:
         plan, (b, size, _) = self.plan, packed.shape
         theta, samples = self._there(rows), self._there(packed)

@@ -67,6 +67,8 @@ class Rollout:
         measures: `(b,)` means of the environment's own.
         samples: `(b, steps m, features)` as (obs, action, log prob), and room for advantage and
             target; None: nobody has made them yet.
+        layers: what the networks computed of the observations, for whoever learns from them with
+            the same parameters; None: it was not kept.
     """
 
     obs: Vector
@@ -80,6 +82,7 @@ class Rollout:
     returns: list[list[float]]
     measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     samples: Vector | None = None
+    layers: Vector | None = None
 
 
 def collect(

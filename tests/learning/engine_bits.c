@@ -37,7 +37,7 @@ static void learn_and_act(int gaussian) {
     double losses[2];
     for (int i = 0; !gaussian && i < 2 * size; i++) samples[i * features + 4] = i % 3;
     engine_learn(&net, &policy, &loss, &adam, 2, rows, first, second, counts, rates, samples, size,
-                 orders, 7, 5, 3, 1, losses);
+                 0, orders, 7, 5, 3, 1, losses);
     add(rows, 8L * net.stride);
     add(second, 8L * net.stride);
     add(losses, sizeof losses);
@@ -48,11 +48,16 @@ static void learn_and_act(int gaussian) {
     const uint64_t keys[] = {1, 2, 3, 4};
     float value[120] = {0}, ahead[120] = {0}, *acted = numbers(120 * features, 0);
     uint8_t finished[120];
+    float *kept = malloc(8 * layers_of(&net, 60));
     for (int i = 0; i < 24; i++) state[i] = pattern(i) * 0.1;
     engine_cartpole(&net, &policy, 2, rows, physics, state, elapsed, returns, keys, 3, 20, 0, 17, orders,
-                    7, 0, acted, value, ahead, finished, since, ended, count, taken);
+                    7, 0, acted, value, ahead, finished, since, ended, count, taken, kept);
     engine_advantages(2, 20, 3, value, value, ahead, finished, 0.05f, 0.99f, 0.94f, features, acted);
     add(acted, 480 * features);
+    engine_learn(&net, &policy, &loss, &adam, 2, rows, first, second, counts, rates, acted, 60,
+                 kept, 0, 0, 2, 1, 1, losses);
+    add(rows, 8L * net.stride);
+    add(losses, sizeof losses);
     add(state, sizeof state);
 }
 

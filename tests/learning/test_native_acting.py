@@ -20,6 +20,7 @@ from p2pfrl.learning.learners.base import Batch
 from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.reinforce import REINFORCE
 from p2pfrl.learning.native import acting
+from p2pfrl.learning.native.library import Engine
 from p2pfrl.learning.tampered import TamperedSimulator
 from p2pfrl.learning.trainer import Trainer
 
@@ -111,6 +112,60 @@ def same(found, wanted):
     np.testing.assert_allclose(samples, exact, rtol=1e-6, atol=1e-6)
     for name in ROLLOUT:
         np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), atol=1e-6)
+
+
+KEPT = {
+    "a2c": A2C(hidden=(20, 16), steps=12),
+    "a2c with one trunk": A2C(hidden=(16, 24), steps=12, shared_trunk=True, ent_coef=0.1),
+    "reinforce": REINFORCE(hidden=(17,), steps=12, baseline="none"),
+    "ppo": PPO(hidden=(20,), steps=12, num_minibatches=1, update_epochs=3),
+}
+
+
+@pytest.mark.parametrize("learner", KEPT)
+@pytest.mark.parametrize("world", WORLDS)
+def test_layers_kept_from_acting_are_those_of_the_first_step(learner, world, monkeypatch):
+    keeping, other = (stack(KEPT[learner], WORLDS[world], 3, engine="native") for _ in range(2))
+    monkeypatch.setattr(other.acting, "_keeps_layers", False)
+    room = Engine.layers
+    monkeypatch.setattr(Engine, "layers", lambda *args: room(*args) * np.float32(np.nan))
+    trainers = [Trainer(bound, 3) for bound in (keeping, other)]
+    losses = [
+        [update.loss for _ in range(3) for update in trainer.update(range(3)).values()]
+        for trainer in trainers
+    ]
+    assert losses[0] == losses[1]
+    np.testing.assert_array_equal(*(trainer.parameters for trainer in trainers))
+
+
+def test_the_first_step_is_taken_on_layers_from_acting():
+    bound = stack(KEPT["a2c"], CartPole(), 3, engine="native")
+    rows, state = bound.start(range(3), same=True), bound.init(range(3))
+    found, _ = bound._roll_out(Batch(range(3), [0] * 3, rows, state))
+    samples = bound.acting.pack(rows, found)
+    losses = [
+        bound._descent.learn(
+            rows.copy(), {n: v.copy() for n, v in state.items()}, samples, None, layers=layers
+        )
+        for layers in (None, found.layers, found.layers + np.float32(0.1))
+    ]
+    np.testing.assert_array_equal(losses[0], losses[1])
+    assert (losses[0] != losses[2]).all()
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        A2C(hidden=(16,), steps=12, normalize_observations=True),
+        REINFORCE(hidden=(16,), episodes=2),
+        PPO(hidden=(16,), steps=12, num_minibatches=2),
+    ],
+    ids=["scaled observations", "episodes", "minibatches"],
+)
+def test_layers_are_kept_only_where_the_first_step_needs_just_them(learner):
+    bound = stack(learner, CartPole(), 3, instances=1, engine="native")
+    found, _ = rollout(bound, (0,))
+    assert found.layers is None
 
 
 @pytest.mark.parametrize("limit", [12, 500])

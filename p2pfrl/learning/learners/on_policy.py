@@ -185,7 +185,12 @@ class OnPolicyStack(Stack, PooledTraining):
         network.orthogonal = orthogonal
         self._descent = descent = NativeDescent(*parts)
         self.acting = NativeActing(
-            descent.engine, network, policy, self.simulator, self.plan.targets
+            descent.engine,
+            network,
+            policy,
+            self.simulator,
+            self.plan.targets,
+            keeps_layers=descent.takes_layers,
         )
         self.evaluator = NativeGreedy(
             descent.engine, network, policy, task.evaluator, self.simulator
@@ -254,7 +259,9 @@ class OnPolicyStack(Stack, PooledTraining):
         )
         rates = factors(self.plan.lr_schedule, batch.index)
         accuracy = self._accuracy(rollout, packed)
-        loss = self._descent.learn(batch.parameters, state, packed, streams, episodes, rates)
+        loss = self._descent.learn(
+            batch.parameters, state, packed, streams, episodes, rates, rollout.layers
+        )
         if self.plan.normalizer is not None:
             self.plan.normalizer.absorb(batch.parameters, rollout.obs[:, self.network.extra :])
         return self._outcome(batch, state, rollout, loss, accuracy)

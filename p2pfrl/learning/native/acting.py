@@ -38,6 +38,7 @@ class NativeActing(Acting):
         policy: what its outputs mean.
         simulator: the environments.
         targets: of a rollout.
+        keeps_layers: whether what networks compute while they act is kept for the first step.
     """
 
     def __init__(
@@ -47,9 +48,13 @@ class NativeActing(Acting):
         policy: Policy,
         simulator: Simulator,
         targets: Targets,
+        *,
+        keeps_layers: bool,
     ) -> None:
         super().__init__(network, policy, simulator, targets)
         self._engine = engine
+        # Statistics that scale observations change between acting and learning.
+        self._keeps_layers = keeps_layers and network.normalizer is None
         # Only for whole episodes, whose agents act alone: so nobody's results depend on others'.
         self._forces: TamperedSimulator | None = None
         if isinstance(simulator, TamperedSimulator) and simulator.only_forces:
@@ -92,7 +97,7 @@ class NativeActing(Acting):
         engine, simulator = self._engine, self.simulator
         (b, steps, _, m), has_critic = noise.shape, self.network.has_critic
         prepared = engine.prepared(rows)
-        samples = engine.samples(b, steps * m)
+        samples, layers = engine.samples(b, steps * m), self._room(b, steps * m, episodes)
         reward = np.empty((b, steps, m), dtype=np.float32)
         value, next_value = np.zeros_like(reward), np.zeros_like(reward)
         terminated = np.empty((b, steps, m), dtype=np.bool_)
@@ -104,7 +109,7 @@ class NativeActing(Acting):
         obs = simulator.observe(agents, state)
         for t in range(steps):
             chosen = engine.act(
-                rows, prepared, obs, self._seen(rows, obs), noise, t, samples, value
+                rows, prepared, obs, self._seen(rows, obs), noise, t, samples, value, layers
             )
             step = simulator.step(state, self._moves(chosen))
             reward[:, t], terminated[:, t] = step.reward, step.terminated
@@ -128,7 +133,7 @@ class NativeActing(Acting):
                 seen = samples[:, :, :o]
                 if self.network.normalizer is not None:
                     seen = self._seen(rows, seen)
-                value[:] = engine.values(prepared, seen).reshape(value.shape)
+                value[:] = engine.values(prepared, seen, layers).reshape(value.shape)
             next_value[:, :-1] = value[:, 1:]
             next_value[:, -1] = engine.values(prepared, self._seen(rows, obs))
             next_value[terminated] = 0.0
@@ -136,7 +141,7 @@ class NativeActing(Acting):
                 found = engine.values(prepared[cut], self._seen(rows[cut], ahead))
                 next_value[cut, t] = np.where(truncated, found, next_value[cut, t])
         return self._rollout(
-            samples, reward, value, next_value, finished, elapsed, returns, measures
+            samples, reward, value, next_value, finished, elapsed, returns, measures, layers
         )
 
     def _cartpole(
@@ -154,6 +159,7 @@ class NativeActing(Acting):
     ) -> Rollout:
         """Act in CartPole, which the engine computes."""
         assert isinstance(simulator, ArraySimulator)
+        layers = self._room(len(rows), steps * simulator.instances, episodes)
         samples, reward, value, next_value, finished, elapsed, returns = self._engine.cartpole(
             rows,
             physics_of(simulator, agents),
@@ -164,6 +170,7 @@ class NativeActing(Acting):
             simulator.max_steps or 0,
             episodes or 0,
             forced,
+            layers,
         )
         o = simulator.spec.observation
         if not np.isfinite(samples[:, :, :o]).all():
@@ -172,7 +179,7 @@ class NativeActing(Acting):
             raise AgentError(agents[row], f"{what} is not finite")
         measures = Measures(len(rows), ())
         return self._rollout(
-            samples, reward, value, next_value, finished, elapsed, returns, measures
+            samples, reward, value, next_value, finished, elapsed, returns, measures, layers
         )
 
     def _rollout(
@@ -185,6 +192,7 @@ class NativeActing(Acting):
         elapsed: NDArray[np.int64],
         returns: list[list[float]],
         measures: Measures,
+        layers: Vector | None,
     ) -> Rollout:
         columns, o = samples.transpose(0, 2, 1), self.simulator.spec.observation
         return Rollout(
@@ -199,6 +207,7 @@ class NativeActing(Acting):
             returns,
             measures.means(),
             samples,
+            layers,
         )
 
     @override
@@ -223,6 +232,11 @@ class NativeActing(Acting):
         for column, found in zip((-2, -1), targets(rollout), strict=True):
             samples[:, :, column] = found.reshape(samples.shape[:2])
         return samples
+
+    def _room(self, b: int, size: int, episodes: int | None) -> Vector | None:
+        """Return room for the layers of all samples, if it is known how many there will be."""
+        is_kept = self._keeps_layers and episodes is None
+        return self._engine.layers(b, size) if is_kept else None
 
     def _seen(self, rows: Vector, obs: Vector) -> Vector:
         return seen(self.network, rows, obs)

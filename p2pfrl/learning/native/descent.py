@@ -64,6 +64,17 @@ class NativeDescent(Descent):
         self.engine = Engine(found, net_of(network), head, plan.formula, self._steps.rule)
         network.layers = Layers(found, net_of(network))
 
+    @property
+    def takes_layers(self) -> bool:
+        """Whether it takes the first step on all samples as they come, with layers from acting."""
+        return self._is_alone and self.plan.minibatches == 1
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether nothing but the loss and the optimizer decides about a step."""
+        others = (self._adjust, self._distillation, self._guided_by)
+        return all(other is None for other in others)
+
     @override
     def learn(
         self,
@@ -73,12 +84,9 @@ class NativeDescent(Descent):
         streams: Streams,
         episodes: NDArray[np.intp] | None = None,
         factors: Factors | None = None,
+        layers: Vector | None = None,
     ) -> NDArray[np.float64]:
-        if (
-            self._adjust is not None
-            or self._distillation is not None
-            or self._guided_by is not None
-        ):
+        if not self._is_alone:
             return super().learn(rows, state, packed, streams, episodes, factors)
         plan, (b, size, _) = self.plan, packed.shape
         return self.engine.learn(
@@ -87,6 +95,7 @@ class NativeDescent(Descent):
             self._steps.rates(b, factors),
             self._scaled(rows, packed),
             streams if plan.minibatches > 1 else None,
+            layers,
             epochs=plan.epochs,
             minibatches=min(plan.minibatches, size),
             normalized=plan.norm_adv,

@@ -364,20 +364,30 @@ static int outputs_of(const net_t *net, int c) {
     return net->chain[c].layer[net->chain[c].layers - 1].outputs;
 }
 
-static void prepare(const net_t *net, const float *row, weights_t *w) {
+static void prepare_forward(const net_t *net, const float *row, weights_t *w) {
     for (int c = 0; c < net->chains; c++)
         for (int l = 0; l < net->chain[c].layers; l++) {
             const layer_t *y = &net->chain[c].layer[l];
-            if (w->forward[c][l]) {
-                transpose(y->outputs, y->inputs, row + y->weight, y->inputs, w->forward[c][l],
-                          UP(y->outputs));
-                memcpy(w->bias[c][l], row + y->bias, 4L * y->outputs);
-            }
+            if (!w->forward[c][l]) continue;
+            transpose(y->outputs, y->inputs, row + y->weight, y->inputs, w->forward[c][l], UP(y->outputs));
+            memcpy(w->bias[c][l], row + y->bias, 4L * y->outputs);
+        }
+}
+
+static void prepare_backward(const net_t *net, const float *row, weights_t *w) {
+    for (int c = 0; c < net->chains; c++)
+        for (int l = 0; l < net->chain[c].layers; l++) {
+            const layer_t *y = &net->chain[c].layer[l];
             if (w->backward[c][l])
                 for (int i = 0; i < y->outputs; i++)
                     memcpy(w->backward[c][l] + (long)i * UP(y->inputs),
                            row + y->weight + (long)i * y->inputs, 4L * y->inputs);
         }
+}
+
+static void prepare(const net_t *net, const float *row, weights_t *w) {
+    prepare_forward(net, row, w);
+    prepare_backward(net, row, w);
 }
 
 /* The outputs of one chain for x (B, ldx); hidden[l] (B, UP(outputs)) of each layer are kept. */
@@ -400,6 +410,30 @@ static void run_chain(const net_t *net, const weights_t *w, int c, const float *
         x = hidden[l];
         ldx = width;
     }
+}
+
+/* The layers of `size` samples of one agent: of each layer (size, UP(outputs)), with any numbers behind the
+   outputs. Where all samples are one minibatch, its first forward pass is what the agent acted by. */
+typedef float *layers_t[2][MAX_LAYERS];
+
+/* Numbers of these layers. */
+static long layers_of(const net_t *net, long size) {
+    long numbers = 0;
+    for (int c = 0; c < net->chains; c++)
+        for (int l = 0; l < net->chain[c].layers; l++) numbers += size * UP(net->chain[c].layer[l].outputs);
+    return numbers;
+}
+
+int64_t engine_layers(const net_t *net, int size) { return layers_of(net, size); }
+
+/* Where the layers lie in `kept`, from sample `first` on. */
+static void find_layers(const net_t *net, float *kept, long size, long first, layers_t layers) {
+    for (int c = 0; c < net->chains; c++)
+        for (int l = 0; l < net->chain[c].layers; l++) {
+            const long width = UP(net->chain[c].layer[l].outputs);
+            layers[c][l] = kept + first * width;
+            kept += size * width;
+        }
 }
 
 /* Adds the columns of a (R, C) along the rows; sums (C,). */
@@ -590,12 +624,15 @@ static float loss_gradient(const net_t *net, const policy_t *policy, const loss_
     return sum_lanes(lanes) * share;
 }
 
-/* The gradient of the loss on the samples in s; returns the loss. */
+/* The gradient of the loss on the samples in s, whose layers may be there; returns the loss. */
 static float minibatch(const net_t *net, const policy_t *policy, const loss_t *loss,
-                       const float *row, scratch_t *s, int B, float *gradient) {
-    prepare(net, row, &s->weights);
-    for (int c = 0; c < net->chains; c++)
-        run_chain(net, &s->weights, c, s->x, UP(net->inputs), B, s->hidden[c]);
+                       const float *row, scratch_t *s, int has_layers, int B, float *gradient) {
+    if (!has_layers) {
+        prepare_forward(net, row, &s->weights);
+        for (int c = 0; c < net->chains; c++)
+            run_chain(net, &s->weights, c, s->x, UP(net->inputs), B, s->hidden[c]);
+    }
+    prepare_backward(net, row, &s->weights);
     float found = loss_gradient(net, policy, loss, row, s, B, gradient);
     for (int c = 0; c < net->chains; c++) backward_chain(net, row, s, c, B, gradient, 0);
     return found;
@@ -763,11 +800,11 @@ static void normalize(float *a, int B) {
 
 /* All minibatch steps of b agents, in place: rows (b, stride), first and second moments alike, counts
    and lr (b,). samples (b, size, features). keys (b, 2) name the streams from which the order of each
-   epoch is drawn, behind `drawn` numbers; 0 for the given order. Mean losses go to `losses`. Returns 0,
-   or 1 if there is no memory. */
+   epoch is drawn, behind `drawn` numbers; 0 for the given order. kept (b, layers) has the layers of the
+   samples at `rows` if there is one minibatch, in the given order; or it is 0. Mean losses go to `losses`. Returns 0, or 1 if there is no memory. */
 int engine_learn(const net_t *net, const policy_t *policy, const loss_t *loss,
                  const optimizer_t *optimizer, int b, float *rows, float *first, float *second,
-                 float *counts, const float *lr, const float *samples, int size,
+                 float *counts, const float *lr, const float *samples, int size, float *kept,
                  const uint64_t *keys, int64_t drawn, int epochs, int minibatches, int normalized,
                  double *losses) {
     const long features = net->inputs + policy->width + 3, stride = net->stride;
@@ -786,6 +823,8 @@ int engine_learn(const net_t *net, const policy_t *policy, const loss_t *loss,
     for (long a = 0; a < b; a++) {
         float *row = rows + a * stride;
         double total = 0;
+        scratch_t known = s;
+        if (kept) find_layers(net, kept + a * layers_of(net, size), size, 0, known.hidden);
         memset(s.gradient, 0, 4 * stride); /* gaps between tensors: not a number, if the last row was none */
         for (long e = 0; e < epochs; e++) {
             if (keys) shuffle(keys + 2 * a, drawn + e * size, size, &sort, order);
@@ -794,7 +833,8 @@ int engine_learn(const net_t *net, const policy_t *policy, const loss_t *loss,
                 const int B = to - from;
                 gather(net, policy, samples + a * size * features, features, keys ? order : 0, from, B, &s);
                 if (normalized && B > 1) normalize(s.advantage, B);
-                total += minibatch(net, policy, loss, row, &s, B, s.gradient);
+                const int has_layers = kept && !e; /* the first step changes the parameters */
+                total += minibatch(net, policy, loss, row, has_layers ? &known : &s, has_layers, B, s.gradient);
                 if (optimizer->max_norm > 0) clip(stride, s.gradient, optimizer->max_norm);
                 step(optimizer, stride, row, first ? first + a * stride : 0,
                      second ? second + a * stride : 0, counts ? counts + a : 0, lr[a], s.gradient);
@@ -819,7 +859,7 @@ int engine_gradient(const net_t *net, const policy_t *policy, const loss_t *loss
     place(&arena, net, policy, B, &s);
     for (long a = 0; a < b; a++) {
         gather(net, policy, samples + a * B * features, features, 0, 0, B, &s);
-        losses[a] = minibatch(net, policy, loss, rows + a * stride, &s, B, gradients + a * stride);
+        losses[a] = minibatch(net, policy, loss, rows + a * stride, &s, 0, B, gradients + a * stride);
     }
     free(memory);
     return 0;
@@ -1081,7 +1121,7 @@ static v likeliest(const float *z, long ldz, int actions) {
 
 /* Acts on m observations (m, o), of which the network sees `seen`. noise (width, m), or 0 for the
    likeliest actions. Writes (obs, action, log prob) to m samples (features,) and values (m,), where
-   these are; actions to chosen (m, width) as whole numbers, or to moved as they are. */
+   these are; actions to chosen (m, width) as whole numbers, or to moved as they are. The layers stay in s. */
 static void act(const net_t *net, const policy_t *policy, const float *row, const weights_t *w,
                 actor_t *s, int m, const float *obs, const float *seen, const float *noise,
                 float *samples, float *values, int64_t *chosen, float *moved) {
@@ -1157,10 +1197,11 @@ void engine_prepare(const net_t *net, int b, const float *rows, float *prepared)
 }
 
 /* One step of b agents with m instances each: obs and seen (b, m, o), noise (b, steps, width, m) of
-   which step `t` counts, samples (b, steps m, features), values (b, steps, m); `act` says the rest. */
+   which step `t` counts, samples (b, steps m, features), values (b, steps, m), layers of all samples in kept,
+   each where it is not 0; `act` says the rest. */
 int engine_act(const net_t *net, const policy_t *policy, int b, const float *rows,
                const float *prepared, int m, const float *obs, const float *seen,
-               const float *noise, int steps, int t, float *samples, float *values,
+               const float *noise, int steps, int t, float *samples, float *values, float *kept,
                int64_t *chosen, float *moved) {
     const long size = engine_prepared(net), o = net->inputs, width = policy->width;
     const long features = o + width + 3;
@@ -1175,6 +1216,8 @@ int engine_act(const net_t *net, const policy_t *policy, int b, const float *row
         const long at = a * steps + t;
         arena_t own = {(char *)(prepared + a * size)};
         place_weights(&own, net, &w, 1, 0);
+        const long count = (long)steps * m;
+        if (kept) find_layers(net, kept + a * layers_of(net, count), count, (long)t * m, s.hidden);
         act(net, policy, rows + a * net->stride, &w, &s, m, obs + a * m * o, seen + a * m * o,
             noise ? noise + at * width * m : 0, samples ? samples + at * m * features : 0,
             values ? values + at * m : 0, chosen ? chosen + a * m * width : 0,
@@ -1184,9 +1227,10 @@ int engine_act(const net_t *net, const policy_t *policy, int b, const float *row
     return 0;
 }
 
-/* Values (b, q) of observations, the first numbers of (b, q, distance). */
+/* Values (b, q) of observations, the first numbers of (b, q, distance); their layers go to kept, if it is
+   not 0. */
 int engine_values(const net_t *net, const policy_t *policy, int b, const float *prepared, int q,
-                  const float *obs, int distance, float *values) {
+                  const float *obs, int distance, float *values, float *kept) {
     const long size = engine_prepared(net);
     enum { MOST = 64 };
     actor_t s;
@@ -1205,6 +1249,7 @@ int engine_values(const net_t *net, const policy_t *policy, int b, const float *
             const int B = q - first < MOST ? q - first : MOST;
             for (int j = 0; j < B; j++)
                 copy(s.x + j * ldx, obs + (a * q + first + j) * distance, net->inputs);
+            if (kept) find_layers(net, kept + a * layers_of(net, q), q, first, s.hidden);
             run_chain(net, &w, c, s.x, ldx, B, s.hidden[c]);
             for (int j = 0; j < B; j++)
                 values[a * q + first + j] = s.hidden[c][l][j * ldv + (c ? 0 : policy->outputs)];
@@ -1295,13 +1340,14 @@ static void observe(int m, const double *state, float *obs) {
    them) and whether episodes ended (b, steps, m); since when they run (b, steps, m); and the returns of
    the episodes that ended, `count` (b,) of (b, steps m). A limit of 0 is none. With `episodes` above 0 an
    agent stops after the step at which so many have ended; `taken` (b,) counts its steps. Where `forced`
-   (b, steps, m) is not 0, the environment takes its actions from 0 on in place of the agents' own. */
+   (b, steps, m) is not 0, the environment takes its actions from 0 on in place of the agents' own. The
+   layers of all samples go to kept, if it is not 0. */
 int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float *rows,
                     const double *physics, double *state, int64_t *elapsed, double *returns,
                     const uint64_t *keys, int m, int steps, int episodes, int64_t limit,
                     const uint64_t *action_keys, int64_t drawn, const int64_t *forced, float *samples,
                     float *value, float *next_value, uint8_t *finished, int64_t *since, double *ended,
-                    int32_t *count, int32_t *taken) {
+                    int32_t *count, int32_t *taken, float *kept) {
     const long o = 4, features = o + 1 + 3, size = (long)steps * m;
     const int c = net->chains - 1, l = net->chain[c].layers - 1;
     const int at_value = c ? 0 : policy->outputs;
@@ -1331,19 +1377,23 @@ int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float
         }
         count[a] = 0;
         taken[a] = steps;
+        actor_t own_step = s; /* with the layers of its samples */
         for (int t = 0; t <= steps; t++) {
             const long at = a * size + (long)t * m;
             const int is_last = t == steps;
+            actor_t *now = is_last ? &s : &own_step;
+            if (kept && !is_last)
+                find_layers(net, kept + a * layers_of(net, size), size, (long)t * m, now->hidden);
             if (!is_last)
-                act(net, policy, row, &s.weights, &s, m, obs, obs, noise + (long)t * m,
+                act(net, policy, row, &s.weights, now, m, obs, obs, noise + (long)t * m,
                     samples + at * features, 0, chosen, 0);
             if (net->has_critic) {
                 if (c || is_last) {
                     for (int j = 0; j < m; j++) copy(s.x + j * ldx, obs + j * o, o);
-                    run_chain(net, &s.weights, c, s.x, ldx, m, s.hidden[c]);
+                    run_chain(net, &s.weights, c, s.x, ldx, m, now->hidden[c]);
                 }
                 for (int j = 0; j < m; j++) {
-                    const float found = s.hidden[c][l][j * ldv + at_value];
+                    const float found = now->hidden[c][l][j * ldv + at_value];
                     if (!is_last) value[at + j] = found;
                     if (t && !finished[at - m + j]) next_value[at - m + j] = found;
                 }

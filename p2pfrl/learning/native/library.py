@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfrl.core.parameters import Vector, aligned_zeros
+from p2pfrl.core.parameters import Vector, aligned_empty, aligned_zeros
 from p2pfrl.core.rng import Streams
 from p2pfrl.learning.descent import Formula
 from p2pfrl.learning.native import compiler
@@ -211,6 +211,7 @@ class Engine:
         rates: NDArray[np.float32],
         samples: Vector,
         orders: Streams | None,
+        layers: Vector | None = None,
         *,
         epochs: int,
         minibatches: int,
@@ -224,6 +225,7 @@ class Engine:
             rates: `(b,)` learning rates.
             samples: `(b, size, features)` as (obs, action, log prob, advantage, target).
             orders: draw the order of the samples of each pass; None: as they are.
+            layers: of the samples at `rows`, of one minibatch in order; None: nobody has them.
             epochs: passes.
             minibatches: per pass, at most `size`.
             normalized: normalize advantages per minibatch.
@@ -231,6 +233,7 @@ class Engine:
         b, size, features = samples.shape
         assert features == self._features
         assert rows.shape == (b, self._stride)
+        assert layers is None or (orders is None and minibatches == 1)
         losses = np.empty(b)
         self._call(
             "learn",
@@ -241,6 +244,7 @@ class Engine:
             b,
             *map(_at, (rows, moments.first, moments.second, moments.counts, rates, samples)),
             size,
+            _at(layers),
             None if orders is None else _at(np.ascontiguousarray(orders.keys), np.uint64),
             0 if orders is None else orders.skip(epochs * size),
             epochs,
@@ -272,6 +276,11 @@ class Engine:
         """Return room for samples `(b, size, features)`."""
         return np.empty((b, size, self._features), dtype=np.float32)
 
+    def layers(self, b: int, size: int) -> Vector:
+        """Return room for the layers of samples, `(b, numbers of all layers)`."""
+        numbers = self._library.engine_layers(byref(self._net), size)
+        return aligned_empty((b, numbers), np.float32)
+
     def prepared(self, rows: Vector) -> Vector:
         """Return the parameters `(b, stride)` as acting needs them, one row each."""
         b = len(rows)
@@ -290,6 +299,7 @@ class Engine:
         t: int = 0,
         samples: Vector | None = None,
         value: Vector | None = None,
+        layers: Vector | None = None,
     ) -> NDArray[np.generic]:
         """Return actions `(b, m, width)`: integers, or float32 without regard to bounds.
 
@@ -302,6 +312,7 @@ class Engine:
             t: the step that counts.
             samples: `(b, steps m, features)`, where obs, action and log prob of the step go.
             value: `(b, steps, m)`, where values of the step go, if actor and critic share layers.
+            layers: where those of the samples of the step go.
         """
         (b, m, o), width = obs.shape, self._policy.width
         if o < self._net.inputs and samples is None:
@@ -327,13 +338,16 @@ class Engine:
             t,
             _at(samples),
             _at(value) if has_value else None,
+            _at(layers),
             None if gaussian else _at(chosen, np.int64),
             _at(chosen) if gaussian else None,
         )
         return chosen
 
-    def values(self, prepared: Vector, obs: Vector) -> NDArray[np.float32]:
-        """Return the values `(b, q)` of observations `(b, q, o)`."""
+    def values(
+        self, prepared: Vector, obs: Vector, layers: Vector | None = None
+    ) -> NDArray[np.float32]:
+        """Return the values `(b, q)` of observations `(b, q, o)`, whose `layers` are kept."""
         b, q, _ = obs.shape
         if obs.strides[2] != 4 or obs.strides[0] != q * obs.strides[1]:
             obs = np.ascontiguousarray(obs)
@@ -350,6 +364,7 @@ class Engine:
             obs.ctypes.data,
             obs.strides[1] // 4,
             _at(values),
+            _at(layers),
         )
         return values
 
@@ -391,6 +406,7 @@ class Engine:
         limit: int,
         episodes: int = 0,
         forced: NDArray[np.int64] | None = None,
+        layers: Vector | None = None,
     ) -> tuple[
         Vector,
         Vector,
@@ -413,6 +429,7 @@ class Engine:
             episodes: after which the rollout stops, of one agent; 0: after all steps.
             forced: `(b, steps, m)` actions that the environment takes in place of the agents' own;
                 -1 for their own.
+            layers: where those of the samples go.
 
         Returns:
             samples, reward, value, next value, finished, elapsed, returns.
@@ -450,6 +467,7 @@ class Engine:
             _at(ended, np.float64),
             _at(count, np.int32),
             _at(taken, np.int32),
+            _at(layers),
         )
         returns = [row[:found].tolist() for row, found in zip(ended, count.tolist(), strict=True)]
         last = int(taken[0])
@@ -761,9 +779,11 @@ def opened(file: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(file))
     i: type[ctypes._SimpleCData[Any]] = c_int
     at: type[ctypes._SimpleCData[Any]] = c_void_p
-    found.engine_learn.argtypes = [at] * 4 + [i] + [at] * 6 + [i, at, c_int64, i, i, i, at]
+    found.engine_learn.argtypes = [at] * 4 + [i] + [at] * 6 + [i, at, at, c_int64, i, i, i, at]
     found.engine_gradient.argtypes = [at] * 3 + [i] + [at] * 2 + [i, at, at]
     found.engine_step.argtypes = [at, i, i, i] + [at] * 6
+    found.engine_layers.argtypes = [at, i]
+    found.engine_layers.restype = c_int64
     found.engine_kept.argtypes = [at, i]
     found.engine_kept.restype = c_int64
     found.engine_forward.argtypes = [at, i, at, at, i, at, at]
@@ -775,12 +795,12 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_prepared.restype = c_int64
     found.engine_prepare.argtypes = [at, i, at, at]
     found.engine_prepare.restype = None
-    found.engine_act.argtypes = [at, at, i, at, at, i, at, at, at, i, i] + [at] * 4
-    found.engine_values.argtypes = [at, at, i, at, i, at, i, at]
+    found.engine_act.argtypes = [at, at, i, at, at, i, at, at, at, i, i] + [at] * 5
+    found.engine_values.argtypes = [at, at, i, at, i, at, i, at, at]
     found.engine_advantages.argtypes = [i] * 3 + [at] * 4 + [f] * 3 + [i, at]
     found.engine_advantages.restype = None
     found.engine_cartpole.argtypes = (
-        [at, at, i] + [at] * 6 + [i, i, i, c_int64, at, c_int64] + [at] * 9
+        [at, at, i] + [at] * 6 + [i, i, i, c_int64, at, c_int64] + [at] * 10
     )
     found.engine_episodes.argtypes = [at, at, i, at, at, at, i, c_int64, at]
     found.engine_orthogonal.argtypes = [i, i, at]
