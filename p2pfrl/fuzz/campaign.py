@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import takewhile
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -31,6 +32,8 @@ TABLE = "seeds.csv"
 """The file in the directory of a campaign with a line per seed."""
 _CHUNK = 8
 """Seeds that a process gets at once."""
+_REPLAY = "# p2pfrl fuzz "
+"""Begins the last line of the head of a scenario that failed."""
 STATES = (PASSED, STOPPED, REFUSED, FAILED)
 
 
@@ -40,7 +43,8 @@ class Result:
 
     Attributes:
         seed: of the case.
-        state, kind, why: as of `Outcome`.
+        state, kind: as of `Outcome`.
+        why: as of `Outcome`; of a seed that failed, that of `toml`.
         refused: compositions that were refused before one was not.
         toml: of a seed that failed: the smallest scenario that was found to fail in the same way.
     """
@@ -152,7 +156,7 @@ def _note(result: Result, folder: Path, write: Callable[[str], object], summary:
     if result.state == FAILED:
         path = folder / f"seed-{result.seed}.toml"
         why = "".join(f"# {line}\n" for line in result.why.splitlines())
-        text = f"# seed {result.seed}\n{why}# p2pfrl fuzz {path} --replay\n{result.toml}"
+        text = f"# seed {result.seed}\n{why}{_REPLAY}{path} --replay\n{result.toml}"
         path.write_text(text, encoding="utf-8")
         summary.files[result.seed] = path
 
@@ -187,10 +191,18 @@ def _kept(path: Path, head: str, *, resume: bool) -> dict[int, Result]:
         words = line.split(",")
         if len(words) == 4 and words[0].isdigit() and words[1] in STATES and words[2].isdigit():
             seed = int(words[0])
-            file = path.parent / f"seed-{seed}.toml"
-            why = file.read_text(encoding="utf-8").partition("\n")[2] if file.exists() else ""
-            found[seed] = Result(seed, words[1], words[3], why[:200], int(words[2]))
+            why = _reason(path.parent / f"seed-{seed}.toml")
+            found[seed] = Result(seed, words[1], words[3], why, int(words[2]))
     return found
+
+
+def _reason(file: Path) -> str:
+    """Return why a seed failed, from the head of its scenario; "" where there is none."""
+    if not file.exists():
+        return ""
+    _, *lines = file.read_text(encoding="utf-8").splitlines() or [""]
+    head = takewhile(lambda line: line.startswith("# ") and not line.startswith(_REPLAY), lines)
+    return "\n".join(line.removeprefix("# ") for line in head)
 
 
 class Runner:
@@ -206,19 +218,28 @@ class Runner:
         outcome = execute(made.scenario, seed)
         if outcome.state != FAILED:
             return Result(seed, outcome.state, outcome.kind, outcome.why, made.refused)
-        values = made.values
+        values, why = made.values, outcome.why
         if outcome.kind not in self._shrunk:
             self._shrunk.add(outcome.kind)
-            values = shrink(values, lambda smaller: self._fails(smaller, outcome))
-        return Result(seed, FAILED, outcome.kind, outcome.why, made.refused, to_toml(values))
 
-    def _fails(self, values: Table, outcome: Outcome) -> bool:
+            def fails(smaller: Table) -> bool:
+                nonlocal why
+                if (found := self._outcome(smaller, outcome.kind)) is None:
+                    return False
+                why = found.why
+                return True
+
+            values = shrink(values, fails)
+        return Result(seed, FAILED, outcome.kind, why, made.refused, to_toml(values))
+
+    def _outcome(self, values: Table, kind: str) -> Outcome | None:
+        """Return what becomes of tables that fail in the same way, and None of others."""
         try:
             scenario = self._base.load(values)
         except P2PFRLError:
-            return False
-        found = execute(scenario, thorough=outcome.kind in ("Again", "Resumed"))
-        return found.state == FAILED and found.kind == outcome.kind
+            return None
+        found = execute(scenario, thorough=kind in ("Again", "Resumed"))
+        return found if found.state == FAILED and found.kind == kind else None
 
 
 def _results(base: Base, seeds: Sequence[int], jobs: int) -> Iterator[Result]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from p2pfrl.build.world import World
 from p2pfrl.core.causes import FOREIGN, PassingError
@@ -29,7 +28,8 @@ from p2pfrl.scenario import Scenario
 PASSED, REFUSED, STOPPED, FAILED = "passed", "refused", "stopped", "failed"
 """What becomes of a case; one that is stopped ended with an error that its scenario earns."""
 LIMIT = 60.0
-"""Seconds of processor time after which a case counts as one that does not end."""
+"""Seconds of processor time per agent in which no event happens, after which a run counts as one that
+stands still. Between two events all agents may train and be evaluated."""
 _AGAIN, _RESUMED = 8, 4
 """One of so many cases runs twice, or is resumed."""
 _POINTS = (5, 12, 25, 50, 90, 150)
@@ -108,8 +108,8 @@ def execute(
         checks: the invariants.
     """
     try:
-        with _limited():
-            return _run(scenario, number, thorough=thorough, checks=checks)
+        with _Alarm(LIMIT * scenario.agents) as alarm:
+            return _run(scenario, number, alarm, thorough=thorough, checks=checks)
     except (ScenarioError, TopologyError) as error:
         return Outcome(REFUSED, str(error))
     except ViolationError as error:
@@ -124,7 +124,10 @@ def execute(
         if _OVERDUE in str(error) and scenario.compute.variation.bounds[1] > _LONGER:
             return Outcome(STOPPED, str(error))
         return Outcome(FAILED, f"{type(error).__name__}: {error}", type(error).__name__)
-    except (*FOREIGN, _TooLongError) as error:
+    except _StillError as error:
+        where = "".join(traceback.format_tb(error.__traceback__)[-6:])
+        return Outcome(FAILED, f"Progress: {error}\n{where}", "Progress")
+    except FOREIGN as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{last.filename.rpartition('/')[2]}:{last.name}"
         text = "".join(traceback.format_exception(error)[-6:])
@@ -132,7 +135,12 @@ def execute(
 
 
 def _run(
-    scenario: Scenario, number: int, *, thorough: bool, checks: Sequence[type[Check]]
+    scenario: Scenario,
+    number: int,
+    alarm: _Alarm,
+    *,
+    thorough: bool,
+    checks: Sequence[type[Check]],
 ) -> Outcome:
     points: Sequence[int] = ()
     if thorough:
@@ -146,12 +154,13 @@ def _run(
             kept.append(_Kept.of(world, others))
 
     watch = Watch(checks, points, keep)
-    record = watched(scenario, watch)
+    record = watched(scenario, alarm.follow(watch))
     watch.ended(record)
     if thorough or number % _AGAIN == 1:
-        _same("Again", record, watched(scenario, Watch(())), 0)
+        _same("Again", record, watched(scenario, alarm.follow(Watch(()))), 0)
     for one in kept:
-        resumed = watched(scenario, _Resumed(one), unpack(one.text, one.arrays))
+        state = unpack(one.text, one.arrays)
+        resumed = watched(scenario, alarm.follow(_Resumed(one)), state)
         _same("Resumed", record, resumed, one.events)
     return Outcome(PASSED, events=len(record.events or ()))
 
@@ -179,22 +188,46 @@ def _same(name: str, first: Record, second: Record, skipped: int) -> None:
         raise ViolationError(name, f"{rounds[0]} rounds, then {rounds[1]}; {says}")
 
 
-class _TooLongError(PassingError):
-    """A case takes so long that it counts as one that does not end."""
+class _StillError(PassingError):
+    """Nothing has happened in a run for so long that it counts as one that does not end."""
 
 
-@contextmanager
-def _limited() -> Iterator[None]:
-    """Raise an error in the block once it takes too long; in the main thread of a process."""
+class _Alarm:
+    """Raises an error in its block once nothing happens; in the main thread of a process.
 
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise _TooLongError(f"no end after {LIMIT:g} s")
+    It rings again and again, and compares the events of the run that it follows with those at the
+    ring before.
 
-    before = signal.signal(signal.SIGPROF, ring)
-    # Again and again, since an error is lost that is raised in a callback of the garbage collector.
-    signal.setitimer(signal.ITIMER_PROF, LIMIT, 1.0)
-    try:
-        yield
-    finally:
+    Args:
+        seconds: of processor time between two rings.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._watch: Watch | None = None
+        self._seen = -1
+
+    def follow(self, watch: Watch) -> Watch:
+        """Look at the events of another run from now on, and return its watch."""
+        self._watch, self._seen = watch, -1
+        return watch
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGPROF, self._ring)
+        signal.setitimer(signal.ITIMER_PROF, self._seconds, self._seconds)
+        return self
+
+    def __exit__(self, *_: object) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
-        signal.signal(signal.SIGPROF, before)
+        signal.signal(signal.SIGPROF, self._before)
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        events = 0 if self._watch is None else self._watch.events
+        if events != self._seen:
+            self._seen = events
+            return
+        # Soon again, since an error is lost that is raised in a callback of the garbage collector.
+        signal.setitimer(signal.ITIMER_PROF, 1.0, 1.0)
+        raise _StillError(
+            f"no event for {self._seconds:g} s of processor time, after {events} events"
+        )

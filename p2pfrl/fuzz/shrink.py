@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from p2pfrl.fuzz.draws import Table
 
 MOST_TRIES = 250
+MOST_SECONDS = 300.0
 _KEPT = ("name", "agents", "stop", "learner", "seed", "mode")
 _SMALLER = {"agents": (2, 3, 4, 5, 6), "rounds": (1, 2, 3, 4, 6), "dimension": (1, 2)}
 """Numbers that may be made smaller, with values in the order in which they are tried."""
@@ -20,20 +22,21 @@ def shrink(values: Table, fails: Callable[[Table], bool], tries: int = MOST_TRIE
     """Return smaller tables that still fail.
 
     Sections, keys and elements of lists are taken away one at a time, and agents, rounds and
-    dimensions made fewer, until nothing more can be.
+    dimensions made fewer, until nothing more can be, or until `MOST_SECONDS` of processor time have
+    passed.
 
     Args:
         values: tables of a scenario that fails.
         fails: whether tables fail in the same way; False for those that are refused.
         tries: calls of `fails` at most.
     """
-    left = tries
+    left, end = tries, time.process_time() + MOST_SECONDS
     is_smaller = True
-    while is_smaller and left > 0:
+    while is_smaller:
         is_smaller = False
         for smaller in _smaller(values):
-            if left <= 0:
-                break
+            if left <= 0 or time.process_time() > end:
+                return values
             left -= 1
             if fails(smaller):
                 values, is_smaller = smaller, True

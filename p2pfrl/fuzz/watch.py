@@ -92,6 +92,7 @@ class Watch:
 
     Attributes:
         lives: by id, the number of an agent's or coordinator's life, from 0.
+        events: that have happened.
 
     Args:
         checks: classes of checks; those that do not apply are left out.
@@ -111,7 +112,7 @@ class Watch:
         self._classes = checks
         self._at, self._save = frozenset(at), save
         self._others: Mapping[str, object] = {}
-        self._events = self._still = self._last = 0
+        self.events = self._still = self._last = 0
         self._world: World | None = None
         self._hooks: dict[str, list[Callable[..., None]]] = {}
 
@@ -153,14 +154,14 @@ class Watch:
         """
         assert self._world is not None
         now = self._world.loop.now
-        self._events += 1
+        self.events += 1
         self._still = self._still + 1 if now == self._last else 0
         if now < self._last:
             raise ViolationError("Clock", f"time went back from {self._last} to {now} ns")
         self._last = now
-        if self._events > MOST_EVENTS or self._still > MOST_EVENTS // 10:
-            raise ViolationError("Progress", f"no end after {self._events} events, at {now} ns")
-        if self._save is not None and self._events in self._at:
+        if self.events > MOST_EVENTS or self._still > MOST_EVENTS // 10:
+            raise ViolationError("Progress", f"no end after {self.events} events, at {now} ns")
+        if self._save is not None and self.events in self._at:
             world, save, others = self._world, self._save, self._others
             world.loop.when_idle(lambda: save(world, others))
         if isinstance(event, Started):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,47 @@ def test_a_traceback_is_a_failure_with_its_place(monkeypatch: pytest.MonkeyPatch
     assert "Traceback" not in outcome.kind
 
 
+def test_a_slow_run_passes_and_one_that_stands_still_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commit = Trainer.commit
+
+    def slow(self: Trainer, agent: int) -> Any:
+        end = time.process_time() + 0.1
+        while time.process_time() < end:
+            pass
+        return commit(self, agent)
+
+    monkeypatch.setattr("p2pfrl.fuzz.execute.LIMIT", 0.2)
+    monkeypatch.setattr(Trainer, "commit", slow)
+    began = time.process_time()
+    assert execute(loads(text(2, 10))).state == PASSED
+    assert time.process_time() - began > 4 * 2 * 0.2
+
+    def still(self: Trainer, agent: int) -> Any:
+        while True:
+            pass
+
+    monkeypatch.setattr(Trainer, "commit", still)
+    outcome = execute(loads(text(2, 10)))
+    assert (outcome.state, outcome.kind) == (BAD, "Progress")
+    assert outcome.why.startswith("Progress: no event for 0.4 s of processor time, after ")
+    assert "in still" in outcome.why
+
+
+def test_shrinking_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[dict[str, Any]] = []
+
+    def fails(tables: dict[str, Any]) -> bool:
+        tried.append(tables)
+        return True
+
+    monkeypatch.setattr("p2pfrl.fuzz.shrink.MOST_SECONDS", -1.0)
+    values = {"name": "x", "agents": 8, "stop": {"rounds": 9}, "learner": {"kind": "quadratic"}}
+    assert shrink(values, fails) == values
+    assert not tried
+
+
 def test_shrinking_keeps_what_fails_and_drops_the_rest() -> None:
     values = {
         "name": "x",
@@ -417,7 +459,10 @@ def test_a_failure_is_written_with_the_command_that_runs_it_again(
     assert f"# p2pfrl fuzz {file} --replay" in file.read_text("utf-8")
     assert (folder / TABLE).read_text("utf-8").splitlines()[2].startswith("0,failed,")
     assert main(["fuzz", str(file), "--replay"]) == FAILED
-    assert "Trained" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"failed: {failure['why']}\n"
+    assert f"# {failure['why']}\n" in file.read_text("utf-8")
+    again = campaign(BASE, [0], folder, resume=True)
+    assert [(result.kind, result.why) for result in again.failures] == [("Trained", failure["why"])]
     monkeypatch.undo()
     assert main(["fuzz", str(file), "--replay"]) == DONE
 
