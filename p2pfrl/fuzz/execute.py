@@ -28,8 +28,10 @@ from p2pfrl.scenario import Scenario
 PASSED, REFUSED, STOPPED, FAILED = "passed", "refused", "stopped", "failed"
 """What becomes of a case; one that is stopped ended with an error that its scenario earns."""
 LIMIT = 60.0
-"""Seconds of processor time per agent in which no event happens, after which a run counts as one that
-stands still. Between two events all agents may train and be evaluated."""
+"""Seconds of processor time per agent: a run without an event for so long stands still.
+
+Between two events all agents may train and be evaluated.
+"""
 _AGAIN, _RESUMED = 8, 4
 """One of so many cases runs twice, or is resumed."""
 _POINTS = (5, 12, 25, 50, 90, 150)
