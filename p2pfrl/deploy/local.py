@@ -78,6 +78,7 @@ def run_processes(
         if known is None:
             clear(directory)
         file = directory / DEPLOYED
+        (directory / PEERS).mkdir(exist_ok=True)  # both mark a run that can go on, however it ends
         file.write_text(text, encoding="utf-8")
         copy_files(scenario, directory)
         processes: list[_Process] = []

@@ -14,9 +14,11 @@ import pytest
 
 from p2pfrl.cli import main
 from p2pfrl.core.errors import P2PFRLError
+from p2pfrl.deploy import local
 from p2pfrl.deploy.local import _Process, run_processes
 from p2pfrl.deploy.projection import round_bytes
 from p2pfrl.deploy.status import stop
+from p2pfrl.results.directory import Content, content_of, going_on
 from p2pfrl.scenario import load
 from p2pfrl.scenario.bind import outline
 
@@ -159,6 +161,22 @@ def test_a_process_that_fails_says_why_in_the_error_of_the_run(file: Path, tmp_p
     (run / "peers/0-1/checkpoints/process.json").write_text("{")
     with pytest.raises(P2PFRLError, match=r"agents 0-1 ended with code 1: .*not a process file"):
         run_processes(scenario, run, 2, quiet=True)
+
+
+def test_a_run_that_ends_before_its_first_process_began_is_one_that_the_same_command_continues(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    scenario, run = load(file, {"stop.rounds": 2}), tmp_path / "run"
+    monkeypatch.setattr(local, "_start", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_processes(scenario, run, 2, quiet=True)
+    assert content_of(run) is Content.UNFINISHED
+    assert going_on(run) == f"p2pfrl scenario {run}/deployed.toml --transport tcp --jobs 1 --out {run}"
+    monkeypatch.undo()
+    assert run_processes(scenario, run, 2, quiet=True).summary["rounds"] == 2
 
 
 def test_a_lead_says_once_where_it_listens_and_every_other_process_is_told() -> None:
