@@ -189,6 +189,22 @@ class Assembly:
         self.learning.close()
 
     @property
+    def forgets(self) -> str:
+        """What is lost in a restart, in words.
+
+        "" where checkpoints hold environments and all that learners remember.
+        """
+        makes = self.scenario.makes
+        worlds = [make.environment.rule for make in makes if make.environment is not None]
+        if not all(problem.is_saved_whole for problem in worlds):
+            what = "its environments cannot be saved, so that episodes begin anew"
+        elif not self.learning.stack.traits.is_saved_whole:
+            what = "its learner does not save all that it remembers"
+        else:
+            return ""
+        return f"{what}: the run will differ from an uninterrupted one"
+
+    @property
     def compared(self) -> Sequence[str] | None:
         """The parts over which agents are compared; None for all parts.
 

@@ -117,7 +117,7 @@ def _collect(
             projection,
             left_out,
             stride,
-            _trust(assembly, peers),
+            _began_anew(assembly, peers) | _trust(assembly, peers),
             may_die=bool(scenario.standbys),
         ),
         engine=" and ".join(sorted({peer.engine for peer in peers if peer.engine})) or None,
@@ -164,6 +164,12 @@ def _evaluate(assembly: Assembly, parameters: Vector, recorder: Recorder) -> Non
     recorder.evaluation = Evaluation(index, tuple(range(scenario.agents)), own)
 
 
+def _began_anew(assembly: Assembly, peers: Sequence[Peer]) -> dict[str, Any]:
+    """Return whether episodes began anew, or what learners forgot, when a process was restarted."""
+    restarted = any(len(peer.lives) > 1 for peer in peers if max(peer.agents) >= 0)
+    return {"episodes_began_anew": True} if restarted and assembly.forgets else {}
+
+
 def _trust(assembly: Assembly, peers: Sequence[Peer]) -> Mapping[str, Any]:
     """Return what the ledgers of all agents say, and what came of secure sums."""
     ledgers = {agent: resumed(found) for agent, found in charges(assembly, peers).items()}
@@ -179,7 +185,7 @@ def _totals(
     projection: Projection | None,
     left_out: Mapping[str, str],
     stride: int,
-    trust: Mapping[str, Any],
+    of_agents: Mapping[str, Any],
     *,
     may_die: bool,
 ) -> Totals:
@@ -217,7 +223,7 @@ def _totals(
             "left_out": dict(left_out),
             "projection": estimated,
             **({"journal": {"every": stride}} if stride > 1 else {}),
-            **trust,
+            **of_agents,
             **opted_out(_departed(peers)),
             "peers": [_describe(peer) for peer in peers],
         },

@@ -289,7 +289,7 @@ async def _deploy(
         memory = Memory(
             assembly, trainer, checkpoints, ids, incarnation, writes, ledgers, log.office
         )
-        _say_what_was_saved(scenario, out, memory, checkpoints, log)
+        _say_what_was_saved(assembly, out, memory, checkpoints, log)
         node = Node(
             replace(own, agents=ids),
             fleet,
@@ -467,7 +467,7 @@ def _gone(scenario: Scenario, ids: Sequence[int], summary: Mapping[str, Any]) ->
 
 
 def _say_what_was_saved(
-    scenario: Scenario, out: Path, memory: Memory, checkpoints: Checkpoints, log: RunLog
+    assembly: Assembly, out: Path, memory: Memory, checkpoints: Checkpoints, log: RunLog
 ) -> None:
     """Print from where a process that was started before goes on.
 
@@ -475,15 +475,17 @@ def _say_what_was_saved(
         P2PFRLError: a rule of the scenario cannot go on without messages that are gone.
     """
     if any(memory.first.values()):
-        refuse_resuming(scenario, out)
+        refuse_resuming(assembly.scenario, out)
     if memory.was_behind:
-        refuse_unsaved(scenario, out)
+        refuse_unsaved(assembly.scenario, out)
         log.say(
             f"{out}: before it ended, this process had gone on without checkpoints, and what it did after the last one "
             "is lost"
         )
     for found in memory.goes_on:
         log.say(f"{out} holds {found}: going on from there; to begin anew, give another --out")
+    if any(memory.first.values()) and (forgets := assembly.forgets):
+        log.say(f"{out}: {forgets}")
     for problem in checkpoints.problems:
         log.note("checkpoint", detail=problem)
         log.say(problem)

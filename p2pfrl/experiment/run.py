@@ -174,8 +174,9 @@ def _simulate(
     with raised():
         has_begun = run.begin(resuming=resuming)
         more: dict[str, Any] = {"notes": [*run.notes]} if run.notes else {}
-        if has_begun and not is_saved_whole(scenario, world):
+        if has_begun and (forgets := world.assembly.forgets):
             more["episodes_began_anew"] = True
+            warnings.warn(f"{out}: {forgets}", ScenarioWarning, stacklevel=5)
         try:
             keep_freed()
             # What is no longer finite is found where it matters, so numpy need not warn.
@@ -489,14 +490,6 @@ def _too_late(scenario: Scenario, world: World, known: Sequence[str]) -> Iterato
         if round(fault.at * SECOND) > now and not any(note.startswith(what) for note in known):
             end = f"the run ended at {now / SECOND:.3g} s of virtual time"
             yield f"{what} at = {fault.at:g}, and {end}"
-
-
-def is_saved_whole(scenario: Scenario, world: World) -> bool:
-    """Return whether a checkpoint has environments, and all that learners remember."""
-    makes = scenario.makes
-    worlds = [make.environment.rule for make in makes if make.environment is not None]
-    learners = world.trainer.stack.traits.is_saved_whole
-    return learners and all(problem.is_saved_whole for problem in worlds)
 
 
 def _record(

@@ -55,7 +55,8 @@ class Verdict:
         recorded: the digest in the run directory.
         replayed: the digest of the new run.
         changed: what differs from the recorded run among the versions, the processor and the
-            kernels, on which a digest depends: name -> (then, now).
+            kernels, on which a digest depends: name -> (then, now); "course", if the run was resumed
+            from a checkpoint that could not hold its environments or all that its learner remembers.
         different: what differs between the files of the run and the replay, a line each:
             "metrics.csv: line 3, return_mean: recorded ..., replayed ...".
         unchecked: what cannot be compared with a replay, and is only known by its checksum.
@@ -135,6 +136,8 @@ def verify(
         if then.get(name) != now[name]
     }
     changed |= own
+    if summary.get("episodes_began_anew"):
+        changed["course"] = ("resumed, with a loss of state", "uninterrupted")
     different = find_differences(files, summary, replayed, has_changed=bool(changed))
     return Verdict(
         summary[digest], replayed.summary[digest], changed, different, unchecked(summary)

@@ -19,7 +19,7 @@ from p2pfrl.core.errors import (
     TopologyError,
 )
 from p2pfrl.core.state import State, pack, unpack
-from p2pfrl.experiment.run import is_saved_whole, watched
+from p2pfrl.experiment.run import watched
 from p2pfrl.fuzz.checks import CHECKS
 from p2pfrl.fuzz.watch import Check, ViolationError, Watch
 from p2pfrl.results.record import Record
@@ -152,7 +152,7 @@ def _run(
     kept: list[_Kept] = []
 
     def keep(world: World, others: Mapping[str, object]) -> None:
-        if is_saved_whole(scenario, world):
+        if not world.assembly.forgets:
             kept.append(_Kept.of(world, others))
 
     watch = Watch(checks, points, keep)

@@ -17,6 +17,7 @@ import pytest
 from written import Written, quadratic
 
 import p2pfrl
+from p2pfrl.build.assembly import Assembly
 from p2pfrl.cli import main
 from p2pfrl.core.errors import RecordError, ScenarioError
 from p2pfrl.core.files import checksum
@@ -305,7 +306,9 @@ def test_a_process_that_died_counts_until_then(tmp_path: Path) -> None:
     assert record.summary["env_steps"] == 9
 
 
-def test_a_process_that_was_started_again_goes_on_where_it_resumed(tmp_path: Path) -> None:
+def test_a_process_that_was_started_again_goes_on_where_it_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scenario = quadratic()
     whole = Written(scenario, tmp_path / "0", 0).rounds(0, 7).ends()
     Written(scenario, tmp_path / "1", 1).rounds(0, 2).dies()
@@ -318,6 +321,9 @@ def test_a_process_that_was_started_again_goes_on_where_it_resumed(tmp_path: Pat
     assert record.metrics["virtual_seconds"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     assert record.summary["peers"][1]["incarnation"] == 1
     assert record.summary["stopped_by"] == "rounds"
+    assert "episodes_began_anew" not in record.summary
+    monkeypatch.setattr(Assembly, "forgets", "its environments cannot be saved")
+    assert collect([whole, again], tmp_path / "out").summary["episodes_began_anew"] is True
 
 
 def test_a_round_that_was_done_twice_counts_as_the_second_time(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 from runs import SCENARIO, write_scenario
 
 from p2pfrl.cli import main
-from p2pfrl.core.errors import RecordError
+from p2pfrl.core.errors import RecordError, ScenarioWarning
 from p2pfrl.core.files import checksum
-from p2pfrl.experiment.run import simulate
+from p2pfrl.experiment.run import resume, simulate
 from p2pfrl.experiment.verify import verify
 from p2pfrl.results.differences import differences, read_files
 from p2pfrl.results.record import Record, load_summary, save
@@ -179,3 +179,31 @@ def test_a_learner_without_networks_has_no_engine(
     assert "without effect: compute.engine; the learner has no" in capsys.readouterr().err
     assert main(["validate", str(scenario), "--set", "compute.engine=native"]) == 2
     assert "no code for this learner, which has no networks; remove it" in capsys.readouterr().err
+
+
+def test_a_resumed_run_whose_environment_cannot_be_saved_says_so_and_verify_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(row: dict[str, float]) -> None:
+        if row["round"] == 2:
+            raise KeyboardInterrupt
+
+    scenario = loads(
+        """name = "poles"
+        agents = 4
+        stop = {rounds = 3}
+        checkpoint = {every = 1}
+        environment = {id = "gymnasium.envs.classic_control:CartPoleEnv", instances = 1}
+        learner = {kind = "reinforce", steps = 16, hidden = [4]}
+        """
+    )
+    run = tmp_path / "run"
+    simulate(scenario, out=run, progress=stop)
+    said = "its environments cannot be saved, so that episodes begin anew: the run will differ from"
+    with pytest.warns(ScenarioWarning, match=said):
+        record = resume(run)
+    assert record.summary["episodes_began_anew"]
+    assert main(["verify", str(run), "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert "course was resumed, with a loss of state, is uninterrupted" in said
+    assert "versions, processor and kernels are those" not in said
