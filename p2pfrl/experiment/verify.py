@@ -55,8 +55,8 @@ class Verdict:
         recorded: the digest in the run directory.
         replayed: the digest of the new run.
         changed: what differs from the recorded run among the versions, the processor and the
-            kernels, on which a digest depends: name -> (then, now); "course", if the run was resumed
-            from a checkpoint that could not hold its environments or all that its learner remembers.
+            kernels, on which a digest depends: name -> (then, now); and
+            "course", if the run was resumed without all that environments and learners remember.
         different: what differs between the files of the run and the replay, a line each:
             "metrics.csv: line 3, return_mean: recorded ..., replayed ...".
         unchecked: what cannot be compared with a replay, and is only known by its checksum.

@@ -174,7 +174,9 @@ def test_a_run_that_ends_before_its_first_process_began_is_one_that_the_same_com
     with pytest.raises(KeyboardInterrupt):
         run_processes(scenario, run, 2, quiet=True)
     assert content_of(run) is Content.UNFINISHED
-    assert going_on(run) == f"p2pfrl scenario {run}/deployed.toml --transport tcp --jobs 1 --out {run}"
+    assert (
+        going_on(run) == f"p2pfrl scenario {run}/deployed.toml --transport tcp --jobs 1 --out {run}"
+    )
     monkeypatch.undo()
     assert run_processes(scenario, run, 2, quiet=True).summary["rounds"] == 2
 
