@@ -117,7 +117,7 @@ def _collect(
             projection,
             left_out,
             stride,
-            _began_anew(assembly, peers) | _trust(assembly, peers),
+            {**_began_anew(assembly, peers), **_trust(assembly, peers)},
             may_die=bool(scenario.standbys),
         ),
         engine=" and ".join(sorted({peer.engine for peer in peers if peer.engine})) or None,
