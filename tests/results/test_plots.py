@@ -620,3 +620,38 @@ def test_a_curve_that_lies_on_another_one_is_dashed_so_that_both_are_seen() -> N
         assert two[0] > two[1] > 0, "two thirds of what is below are hidden"
         assert three[0] < two[0]
         assert sum(two) == pytest.approx(sum(three))
+
+
+def test_ticks_of_agents_and_rounds_are_whole_numbers() -> None:
+    run = record(2, rounds=2)
+    rows = len(run.agents["round"])
+    run = replace(
+        run,
+        metrics=run.metrics | {"epsilon": np.array([0.5, 0.8])},
+        agents=run.agents | {"suspicion": np.linspace(0.1, 3.0, rows)},
+        summary=run.summary | {"privacy": {"delta": 1e-5}},
+    )
+    seen = set()
+    for name in FIGURES:
+        drawing = FIGURES[name].draw(group([run]))
+        for axes in drawing.figure.axes if drawing is not None else ():
+            sides = (
+                (axes.get_xlabel(), axes.get_xlim(), axes.get_xticks()),
+                (axes.get_ylabel(), axes.get_ylim(), axes.get_yticks()),
+            )
+            for label, span, ticks in sides:
+                if label in ("round", "agent"):
+                    seen.add((name, label))
+                    shown = ticks[(ticks >= min(span)) & (ticks <= max(span))]
+                    assert (shown == shown.round()).all(), (name, label)
+    assert {("agents", "agent"), ("epsilon", "round"), ("suspicion", "round")} < seen
+
+
+def test_many_edges_are_pixels_in_an_svg() -> None:
+    sizes = {}
+    for n in (60, 120):  # 1,770 and 7,140 edges
+        everyone = Graph(tuple(tuple(j for j in range(n) if j != i) for i in range(n)))
+        run = record(n, rounds=2, graph=everyone)
+        (picture,) = draw(group([run]), Look(("svg",), only=("graph",)))
+        sizes[n] = len(picture.files["svg"])
+    assert sizes[120] < 2 * sizes[60]

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from p2pfrl.results.groups import Group
 from p2pfrl.results.numbers import drawable
-from p2pfrl.results.plots.style import GRAY, INK, Drawing, colors, legend, panels, vertical
+from p2pfrl.results.plots.style import (
+    GRAY,
+    INK,
+    Drawing,
+    colors,
+    legend,
+    panels,
+    vertical,
+    whole_numbers,
+)
 from p2pfrl.results.record import LEARNED, SCRATCH, Record
 
 _BASELINE, _BEST = "baseline_", "optimum"
@@ -60,7 +68,7 @@ def adaptation(groups: Sequence[Group]) -> Drawing | None:
             va="bottom",
         )
     axes.set_xlabel("local updates of a newcomer")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(whole_numbers())
     vertical([axes], "return of evaluation episodes")
     legend(figure, axes)
     band = "" if several else " Bands are from the worst to the best newcomer."

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from p2pfrl.results.groups import Group
-from p2pfrl.results.plots.style import Drawing, colors, draw_curve, legend, panels
+from p2pfrl.results.plots.style import (
+    Drawing,
+    colors,
+    draw_curve,
+    horizontal,
+    legend,
+    panels,
+    unit_of,
+    whole_numbers,
+)
 
 
 def epsilon(groups: Sequence[Group]) -> Drawing | None:
@@ -22,7 +30,7 @@ def epsilon(groups: Sequence[Group]) -> Drawing | None:
         draw_curve(axis, g.curve("round", "epsilon"), 1.0, color, g.label)
         if (budget := g.first.summary.get("privacy", {}).get("budget")) is not None:
             axis.axhline(budget, color=color, linewidth=0.8, linestyle=":")
-    axis.set_xlabel("round")
+    horizontal(axis, "round", unit_of(shown, "round"))
     axis.set_ylabel("epsilon")
     axis.set_ylim(bottom=0.0)
     if len(shown) > 1:
@@ -57,4 +65,4 @@ def _distances(axis: Axes, g: Group, color: str) -> None:
     axis.set_xlabel("distance in the graph, hops")
     axis.set_ylabel(f"epsilon of one observer, {found['releases_of_distance']} releases")
     axis.set_ylim(bottom=0.0)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(whole_numbers())

@@ -34,6 +34,7 @@ CIRCULAR = (
 )
 _SPRINGS = 1500  # agents; with more a force-directed layout takes minutes
 _VECTORS = 400  # agents; with more the SVG has marks and edges as pixels
+_LINES = 2_000  # edges; with more the SVG has them as pixels, which take less space
 _OUTLINED = 200  # agents; with more the marks have a thin outline
 _MOST_EDGES = 20_000  # with more, some are drawn: each takes 400 bytes, and they hide each other
 _PALE = 5_000  # edges; with more they may be fainter
@@ -349,7 +350,7 @@ def _draw(
             linewidths=1.0 if many < 200 else 0.5,
             alpha=_opacity(positions, pairs),
             zorder=1,
-            rasterized=n > _VECTORS,
+            rasterized=n > _VECTORS or many > _LINES,
         )
     )
     finite = np.isfinite(by_agent)

@@ -76,6 +76,7 @@ def agents_by_rounds(groups: Sequence[Group]) -> Drawing | None:
         panel.grid(visible=False)
         panel.set_xlabel(unit_of(groups[:1], "round").label)
         panel.xaxis.set_major_locator(whole_numbers())
+        panel.yaxis.set_major_locator(whole_numbers())
         panel.set_ylabel("agent")
         panel.set_title(title)
         bar = figure.colorbar(image, ax=panel, shrink=0.85, aspect=24, pad=0.02)

@@ -8,7 +8,7 @@ import numpy as np
 
 from p2pfrl.results.groups import Group
 from p2pfrl.results.plots.data import belong
-from p2pfrl.results.plots.style import Drawing, panels
+from p2pfrl.results.plots.style import Drawing, panels, unit_of, whole_numbers
 from p2pfrl.results.suspects import ALARM
 
 _MOST = 64
@@ -48,7 +48,8 @@ def suspicion(groups: Sequence[Group]) -> Drawing | None:
     for label, agent in zip(axis.get_yticklabels(), liars, strict=True):
         if agent in known:
             label.set_color("crimson")
-    axis.set_xlabel("round")
+    axis.set_xlabel(unit_of(groups[:1], "round").label)
+    axis.xaxis.set_major_locator(whole_numbers())
     axis.set_ylabel("agent")
     axis.grid(visible=False)
     bar = figure.colorbar(image, ax=axis, extend="max")
