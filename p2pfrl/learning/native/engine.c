@@ -647,8 +647,8 @@ static double power(double x, long n) {
     return result;
 }
 
-/* Scales a gradient to a norm of at most `most`, as torch.nn.utils.clip_grad_norm_ does. */
-static void clip(int n, float *g, float most) {
+/* The factor that gives a gradient a norm of at most `most`, as torch.nn.utils.clip_grad_norm_ has it. */
+static float clip(int n, const float *g, float most) {
     float lanes[LANES] = {0};
     for (int i = 0; i < n; i += LANES)
         for (int j = 0; j < LANES; j += W) {
@@ -656,22 +656,22 @@ static void clip(int n, float *g, float most) {
             store(lanes + j, madd(x, x, load(lanes + j)));
         }
     v norm = root(all(sum_lanes(lanes)));
-    float scale = most / (norm[0] + 1e-6f);
-    if (scale < 1.0f || scale != scale)
-        for (int i = 0; i < n; i += W) store(g + i, load(g + i) * scale);
+    const float scale = most / (norm[0] + 1e-6f);
+    return scale >= 1.0f ? 1.0f : scale;
 }
 
-/* One step of `n` parameters, a multiple of 16 (optimizers.py has the equations). */
+/* One step of `n` parameters, a multiple of 16, on the clipped gradient (optimizers.py has the equations). */
 static void step(const optimizer_t *o, int n, float *p, float *first, float *second, float *count,
-                 float lr, float *g) {
+                 float lr, const float *g) {
+    const float scale = o->max_norm > 0 ? clip(n, g, o->max_norm) : 1.0f;
     if (o->kind == KEEP) {
-        memcpy(first, g, 4L * n);
+        for (int i = 0; i < n; i += W) store(first + i, load(g + i) * scale);
     } else if (o->kind == SGD) {
-        for (int i = 0; i < n; i += W) store(p + i, madd(all(-lr), load(g + i), load(p + i)));
+        for (int i = 0; i < n; i += W) store(p + i, madd(all(-lr), load(g + i) * scale, load(p + i)));
     } else if (o->kind == RMSPROP) {
         const float rest = 1.0f - o->squares_decay;
         for (int i = 0; i < n; i += W) {
-            v x = load(g + i), s = madd(all(o->squares_decay), load(second + i), x * x * rest);
+            v x = load(g + i) * scale, s = madd(all(o->squares_decay), load(second + i), x * x * rest);
             store(second + i, s);
             store(p + i, madd(all(-lr), x / (root(s) + o->eps), load(p + i)));
         }
@@ -682,7 +682,7 @@ static void step(const optimizer_t *o, int n, float *p, float *first, float *sec
         const v d2 = all(o->squares_decay), r2 = all((float)(1.0 - o->b2)), eps = all(o->eps);
         const v spread = 1.0f / root(all((float)c2));
         for (int i = 0; i < n; i += W) {
-            v x = load(g + i), m = load(first + i);
+            v x = load(g + i) * scale, m = load(first + i);
             m = madd(r1, x - m, m);
             v s = madd(d2, load(second + i), r2 * x * x);
             store(first + i, m);
@@ -835,7 +835,6 @@ int engine_learn(const net_t *net, const policy_t *policy, const loss_t *loss,
                 if (normalized && B > 1) normalize(s.advantage, B);
                 const int has_layers = kept && !e; /* the first step changes the parameters */
                 total += minibatch(net, policy, loss, row, has_layers ? &known : &s, has_layers, B, s.gradient);
-                if (optimizer->max_norm > 0) clip(stride, s.gradient, optimizer->max_norm);
                 step(optimizer, stride, row, first ? first + a * stride : 0,
                      second ? second + a * stride : 0, counts ? counts + a : 0, lr[a], s.gradient);
             }
@@ -865,16 +864,12 @@ int engine_gradient(const net_t *net, const policy_t *policy, const loss_t *loss
     return 0;
 }
 
-/* One step of b agents on gradients, n numbers each, which are clipped in place; the rows of all
-   arrays are `distance` numbers apart. */
+/* One step of b agents on gradients, n numbers each; the rows of all arrays are `distance` numbers apart. */
 void engine_step(const optimizer_t *optimizer, int b, int n, int distance, float *rows, float *first,
-                 float *second, float *counts, const float *lr, float *gradients) {
-    for (long a = 0; a < b; a++) {
-        float *g = gradients + a * distance;
-        if (optimizer->max_norm > 0) clip(n, g, optimizer->max_norm);
+                 float *second, float *counts, const float *lr, const float *gradients) {
+    for (long a = 0; a < b; a++)
         step(optimizer, n, rows + a * distance, first ? first + a * distance : 0,
-             second ? second + a * distance : 0, counts ? counts + a : 0, lr[a], g);
-    }
+             second ? second + a * distance : 0, counts ? counts + a : 0, lr[a], gradients + a * distance);
 }
 
 /* ------------------------------------------------------------------ layers alone
@@ -1057,7 +1052,6 @@ int engine_td(const net_t *net, const td_t *td, int b, float *rows, const float 
         } else if (optimizer) {
             memset(s.gradient, 0, 4 * stride); /* gaps between tensors, as in `engine_learn` */
             backward_chain(net, row, &s, 0, B, s.gradient, 0);
-            if (optimizer->max_norm > 0) clip(stride, s.gradient, optimizer->max_norm);
             step(optimizer, stride, row, first ? first + a * stride : 0,
                  second ? second + a * stride : 0, counts ? counts + a : 0, lr[a], s.gradient);
         }
