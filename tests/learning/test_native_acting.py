@@ -168,6 +168,16 @@ def test_layers_are_kept_only_where_the_first_step_needs_just_them(learner):
     assert found.layers is None
 
 
+def test_large_layers_are_computed_again(monkeypatch):
+    bound = stack(KEPT["a2c"], CartPole(), 3, engine="native")
+    numbers = bound._descent.engine.numbers_of_layers(12 * 4)
+    assert numbers == 12 * 4 * 2 * (32 + 16 + 16)
+    for most, kept in ((3 * 4 * numbers, True), (3 * 4 * numbers - 1, False)):
+        monkeypatch.setattr(acting, "_MOST_KEPT", most)
+        found, _ = rollout(bound)
+        assert (found.layers is not None) == kept
+
+
 @pytest.mark.parametrize("limit", [12, 500])
 @pytest.mark.parametrize("baseline", ["none", "value"])
 def test_whole_episodes_of_the_engine_are_those_of_numpy(baseline, limit, by_numpy):

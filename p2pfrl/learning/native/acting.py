@@ -26,6 +26,9 @@ from p2pfrl.learning.policies import Categorical, Gaussian, Policy
 from p2pfrl.learning.rollout import GAE, Act, Kept, Measures, Rollout, note_returns, play
 from p2pfrl.learning.tampered import TamperedSimulator
 
+_MOST_KEPT = 32 << 20
+"""The most bytes that the layers of a batch's samples take."""
+
 _PHYSICS = ("gravity", "masscart", "masspole", "length", "force_mag")
 
 
@@ -234,9 +237,14 @@ class NativeActing(Acting):
         return samples
 
     def _room(self, b: int, size: int, episodes: int | None) -> Vector | None:
-        """Return room for the layers of all samples, if it is known how many there will be."""
-        is_kept = self._keeps_layers and episodes is None
-        return self._engine.layers(b, size) if is_kept else None
+        """Return room for the layers of all samples, if it is known how many there will be.
+
+        None where that takes more than `_MOST_KEPT`: the first step computes them again then.
+        """
+        if not self._keeps_layers or episodes is not None:
+            return None
+        is_small = 4 * b * self._engine.numbers_of_layers(size) <= _MOST_KEPT
+        return self._engine.layers(b, size) if is_small else None
 
     def _seen(self, rows: Vector, obs: Vector) -> Vector:
         return seen(self.network, rows, obs)

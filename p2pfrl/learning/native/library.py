@@ -278,8 +278,11 @@ class Engine:
 
     def layers(self, b: int, size: int) -> Vector:
         """Return room for the layers of samples, `(b, numbers of all layers)`."""
-        numbers = self._library.engine_layers(byref(self._net), size)
-        return aligned_empty((b, numbers), np.float32)
+        return aligned_empty((b, self.numbers_of_layers(size)), np.float32)
+
+    def numbers_of_layers(self, size: int) -> int:
+        """Return how many numbers the layers of so many samples of one agent are."""
+        return int(self._library.engine_layers(byref(self._net), size))
 
     def prepared(self, rows: Vector) -> Vector:
         """Return the parameters `(b, stride)` as acting needs them, one row each."""
