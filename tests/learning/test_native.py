@@ -338,6 +338,15 @@ def test_the_engine_is_compiled_once_and_again_when_the_file_is_damaged(
     library.library()
     assert fake.count == 2
     assert [*damaged.parent.glob("engine-*")] == [damaged]
+    whole = damaged.read_bytes()
+    for number, broken in enumerate((whole[:5000], whole[:-1], b"", whole[:-40] + whole[-39:])):
+        damaged.unlink()  # this process has loaded it
+        damaged.write_bytes(broken)
+        assert not compiler.is_whole(damaged)
+        library.found.cache_clear()
+        library.library()  # a loader of the first one's beginning alone is killed by SIGBUS
+        assert fake.count == 3 + number
+        assert compiler.is_whole(damaged)
 
 
 def test_of_two_that_look_at_once_one_compiles(native, fresh, monkeypatch):

@@ -1,10 +1,10 @@
 """Compilation of the native engine at first use, into the user's cache.
 
 The file's name has a hash of source, compiler and flags, so that another version is another file.
-A file is written under another name first and then renamed, so that it is whole or not there. Of
-processes that start at once one compiles, and the others wait for it. Where the cache cannot be
-written or belongs to somebody else, the library lives in a directory of its own as long as it takes
-to load it.
+A file is written under another name first and then renamed, so that it is whole or not there, and
+ends with a hash of its content, so that one that was damaged later is not loaded. Of processes that
+start at once one compiles, and the others wait for it. Where the cache cannot be written or belongs
+to somebody else, the library lives in a directory of its own as long as it takes to load it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ _WIDE = ("avx512f", "avx512vl", "avx512dq", "avx512bw")
 WIDE_FLAGS = tuple(f"-m{name}" for name in _WIDE)
 _NARROW = ("avx2", "fma")
 _SECONDS = 120
+_HASH = 16
+"""Bytes of the hash at the end of a library."""
 
 
 class EngineError(P2PFRLError):
@@ -76,6 +78,7 @@ class Compiler:
             if done.returncode:
                 lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
                 raise EngineError(f"{shlex.join(self.command)} failed: {lines[0][:200]}")
+            _seal(Path(name))
             Path(name).chmod(0o700)
             Path(name).replace(target)
         except subprocess.SubprocessError as error:
@@ -91,6 +94,31 @@ class Compiler:
         told = (str(program), about.st_size, about.st_mtime_ns, self.command[1:], self.flags)
         text = repr((*told, FLAGS)).encode()
         return f"engine-{blake2b(SOURCE.read_bytes() + text, digest_size=16).hexdigest()}.so"
+
+
+def _seal(file: Path) -> None:
+    """Add the hash of a library to its end, where a loader does not look, and wait for the disk."""
+    content = file.read_bytes()
+    with file.open("ab") as end:
+        end.write(_hash(content))
+        end.flush()
+        os.fsync(end.fileno())
+
+
+def is_whole(file: Path) -> bool:
+    """Return whether a library is as `Compiler.build` wrote it.
+
+    The system kills a process that loads one whose end is missing, as after a power cut.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return False
+    return content[-_HASH:] == _hash(content[:-_HASH])
+
+
+def _hash(content: bytes) -> bytes:
+    return blake2b(content, digest_size=_HASH).digest()
 
 
 def compilers() -> Iterator[Compiler]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from ctypes import (
     POINTER,
     Structure,
@@ -761,13 +762,12 @@ def _load(one: Compiler) -> ctypes.CDLL:
             one.build(Path(own, one.name))
             return opened(Path(own, one.name))
     file = folder / one.name
-    if file.exists():
-        try:
+    if compiler.is_whole(file):
+        with suppress(EngineError, OSError):  # it fits another processor or machine
             return opened(file)
-        except (EngineError, OSError):  # a disk was full, or somebody wrote over it
-            file.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
     with compiler.one_at_a_time(folder):
-        if not file.exists():
+        if not compiler.is_whole(file):  # none, or a disk was full, or somebody wrote over it
             one.build(file)
     return opened(file)
 
