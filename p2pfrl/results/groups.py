@@ -289,11 +289,20 @@ def final(agents: Mapping[str, NDArray[Any]]) -> NDArray[np.intp]:
 
 def is_one_model(record: Record) -> bool:
     """Whether a coordinator kept the parameters of all agents equal, up to rounding."""
-    if not record.coordinators:
-        return False
+    return bool(record.coordinators) and (is_agreed(record) or not len(distances(record)))
+
+
+def is_agreed(record: Record) -> bool:
+    """Whether the parameters of all agents were equal, up to rounding, whenever it was measured."""
     size = np.sqrt((drawable(record.parameters) ** 2).sum(axis=1).mean())
-    distance = drawable(record.metrics.get("consensus_distance", ()))
-    return bool(distance[np.isfinite(distance)].max(initial=0.0) <= _ROUNDING * size)
+    found = distances(record)
+    return len(found) > 0 and bool(found.max() <= _ROUNDING * size)
+
+
+def distances(record: Record) -> NDArray[np.float64]:
+    """Return the consensus distances that were measured."""
+    found = drawable(record.metrics.get("consensus_distance", ()))
+    return found[np.isfinite(found)]
 
 
 def varied(record: Record) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from p2pfrl.results.plots import FIGURES, Look, draw, write
 from p2pfrl.results.plots.consensus import prediction, with_start
 from p2pfrl.results.plots.curves import learning_curves
 from p2pfrl.results.plots.graph import _opacity, _warm, layout, network
-from p2pfrl.results.plots.style import style
+from p2pfrl.results.plots.style import dots, log_axis, panels, style
 from p2pfrl.results.plots.timeline import window
 from p2pfrl.results.record import UPDATES, Interval, Record, save
 
@@ -193,6 +193,75 @@ def test_the_predicted_line_is_labeled_with_its_number() -> None:
         (line,) = (one for one in panel.lines if "λ₂" in str(one.get_label()))
         assert np.nanmin(line.get_ydata()) < panel.get_ylim()[0]  # it leaves the panel
     assert drawing.figure.axes[0].get_yscale() == "log"
+
+
+def test_distances_that_rounding_leaves_are_drawn_as_zero() -> None:
+    run = record(4, rounds=3)
+    noise = np.array([1e-17, 3e-17, 2e-17])
+    ends = run.agents | {"disagreement": np.full(len(run.agents["agent"]), 1e-17)}
+    run = replace(run, metrics=run.metrics | {"consensus_distance": noise}, agents=ends)
+    drawing = FIGURES["consensus"].draw(group([run]))
+    assert drawing is not None
+    for panel in drawing.figure.axes:
+        assert panel.get_yscale() == "linear"
+        assert [text.get_text() for text in panel.texts] == ["0 but for rounding in every round"]
+    assert "but for rounding" in drawing.caption
+    for name in ("graph", "agents"):
+        colored = FIGURES[name].draw(group([run]))
+        assert colored is not None
+        titles = [panel.get_title(loc="left") for panel in colored.figure.axes]
+        assert not any("disagreement" in title for title in titles)
+    exact = replace(run, metrics=run.metrics | {"consensus_distance": np.zeros(3)})
+    drawing = FIGURES["consensus"].draw(group([exact]))
+    assert drawing is not None
+    assert "exactly the same parameters" in drawing.caption
+
+
+def test_a_value_without_a_neighbor_is_a_dot() -> None:
+    nan = np.nan
+    for values, lone in (
+        ([1.0], [True]),
+        ([1.0, nan, 2.0, 3.0], [True, False, False, False]),
+        ([nan, 2.0, nan], [False, True, False]),
+    ):
+        assert dots(np.array(values), 3)["markevery"] == lone
+    assert dots(np.array([nan, 1.0, 2.0]), 3) == {}
+    run = record(4, rounds=1)
+    for name in ("fairness", "consensus"):
+        drawing = FIGURES[name].draw(group([run]))
+        assert drawing is not None
+        for line in drawing.figure.axes[0].lines:
+            assert line.get_marker() not in ("None", None), line.get_label()
+
+
+@pytest.mark.parametrize("low", [1e-16, 6.5e-3, 0.3, 2e5])
+@pytest.mark.parametrize("ratio", [1.5, 3.0, 9.0, 20.0, 80.0])
+def test_a_logarithmic_axis_has_numbers_at_all_its_ticks(low: float, ratio: float) -> None:
+    figure, (axes,) = panels(1)
+    log_axis(axes, low, ratio * low)
+    figure.canvas.draw()
+    inside = [
+        tick.label1.get_text()
+        for tick in axes.yaxis.get_major_ticks()
+        if low <= tick.get_loc() <= ratio * low
+    ]
+    assert len(inside) >= 2
+    assert all(inside)
+
+
+def test_colors_of_equal_values_have_one_number() -> None:
+    run = record(2, rounds=3)
+    count = len(run.agents["agent"])
+    same = run.agents | {
+        "return": np.full(count, 1.0),
+        "disagreement": 4.0 + 1e-15 * np.arange(count),
+    }
+    for name in ("agents", "graph"):
+        drawing = FIGURES[name].draw(group([replace(run, agents=same)]))
+        assert drawing is not None
+        bars = [axes for axes in drawing.figure.axes if axes.get_label() == "<colorbar>"]
+        numbers = [[text.get_text() for text in bar.get_yticklabels()] for bar in bars]
+        assert numbers == [["1"], ["4"]]
 
 
 def test_exact_zeros_are_marked_on_the_log_scale() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from p2pfrl.results.groups import Curve, Group, is_one_model
+from p2pfrl.results.groups import Curve, Group, distances, is_agreed, is_one_model
 from p2pfrl.results.numbers import Scale, drawable
 from p2pfrl.results.plots.style import (
     DASHES,
@@ -19,6 +19,7 @@ from p2pfrl.results.plots.style import (
     Drawing,
     chosen,
     colors,
+    dots,
     draw_curve,
     horizontal,
     legend,
@@ -33,6 +34,12 @@ from p2pfrl.results.plots.style import (
 )
 from p2pfrl.results.record import Record
 
+_PARTS = {
+    "consensus_actor": ((0, (1, 1.2)), "^"),
+    "consensus_critic": ((0, (3, 1, 1, 1)), "s"),
+}
+"""Column of a part of the parameters, dashes of its line, and its marker."""
+_EXACTLY, _ROUNDED = "exactly 0", "0 but for rounding"
 _NEGLIGIBLE = 1e-9  # below it one round of mixing removes all disagreement
 
 
@@ -40,10 +47,11 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
     """Draw the consensus distance against rounds, virtual time and bytes, with the line lambda_2^t.
 
     The consensus distance is sqrt(mean_i ||theta_i - mean||^2). Runs in which a coordinator gives
-    every agent the same model have none, and what floating-point numbers leave of it is not drawn.
+    every agent the same model have none. What floating-point numbers leave of it, where all agents
+    have the same parameters throughout, is drawn as 0.
     """
     shown = [
-        replace(g, records=tuple(map(with_start, g.records)))
+        replace(g, records=tuple(_without_rounding(with_start(r)) for r in g.records))
         for g in groups
         if g.has("round", "consensus_distance")
         and g.first.graph.n > 1
@@ -60,6 +68,7 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
     columns = columns or ["round"]
     names = [g.label if len(groups) > 1 else "measured" for g in shown]
     figure, axes = panels(len(columns), size=(3.6, 3.1), sharey=True)
+    zeros = {g.label: _zero(g) for g in groups if any(g.label == own.label for own in shown)}
     values = np.concatenate([g.curve("round", "consensus_distance").mean for g in shown])
     floor = log_floor(values)
     for panel, column in zip(axes, columns, strict=True):
@@ -82,10 +91,15 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
     vertical(axes, "consensus distance")
     if floor is None:
         for panel, column in zip(axes, columns, strict=True):
-            _agreed(panel, shown, column, unit_of(groups, column))
+            _agreed(panel, shown, column, unit_of(groups, column), zeros)
+        if len(shown) > 1:
+            legend(figure, axes[0])
+        same = "exactly the same parameters in every round"
+        if _ROUNDED in zeros.values():
+            same = "the same parameters in every round, but for rounding"
         return Drawing(
             figure,
-            "Every agent held exactly the same parameters in every round: the consensus distance is zero. "
+            f"Every agent held {same}: the consensus distance is zero. "
             + _not_drawn(groups, shown),
         )
     low, high = floor, float(np.nanmax(values))
@@ -100,7 +114,7 @@ def consensus_distance(groups: Sequence[Group]) -> Drawing | None:
             ink = color if len(shown) > 1 else INK
             name = f"{g.label}, mixing alone" if len(groups) > 1 else "mixing alone"
             noted |= _prediction(panel, g, column, unit.divisor, floor=low / 2, ink=ink, name=name)
-        _zeros(panel, shown, column, unit.divisor)
+        _zeros(panel, shown, column, unit.divisor, zeros)
         marked |= mark_faults(panel, shown, column, unit.divisor)
     legend(figure, axes[0])
     caption = _caption(shown, predicted=noted) + _not_drawn(groups, shown)
@@ -146,6 +160,23 @@ def with_start(record: Record) -> Record:
     return replace(record, metrics=metrics)
 
 
+def _without_rounding(record: Record) -> Record:
+    """Return `record` with distances of 0 if rounding alone makes them differ from it."""
+    if not is_agreed(record):
+        return record
+    zeros = {
+        name: np.where(np.isfinite(drawable(values)), 0.0, np.nan)
+        for name, values in record.metrics.items()
+        if name in ("consensus_distance", *_PARTS)
+    }
+    return replace(record, metrics={**record.metrics, **zeros})
+
+
+def _zero(g: Group) -> str:
+    """Return the word for the distance of a group whose agents agree in every round."""
+    return _ROUNDED if any(distances(record).any() for record in g.records) else _EXACTLY
+
+
 def _range(groups: Sequence[Group], column: str) -> float:
     curves = [g.curve("round", column) for g in groups]
     return max((float(curve.mean.max()) for curve in curves if len(curve.x)), default=0.0)
@@ -167,7 +198,7 @@ def _positive(curve: Curve) -> Curve:
 
 
 def _parts(axes: Axes, g: Group, column: str, divisor: float, color: str, prefix: str) -> None:
-    for part, dash in (("consensus_actor", (0, (1, 1.2))), ("consensus_critic", (0, (3, 1, 1, 1)))):
+    for part, (dash, marker) in _PARTS.items():
         curve = _positive(g.curve(column, part))
         if np.isfinite(curve.mean).any():
             label = prefix + part.removeprefix("consensus_")
@@ -179,6 +210,7 @@ def _parts(axes: Axes, g: Group, column: str, divisor: float, color: str, prefix
                 linestyle=dash,
                 alpha=0.75,
                 label=label,
+                **dots(curve.mean, 4, marker),
             )
 
 
@@ -225,18 +257,20 @@ def _prediction(
     return True
 
 
-def _zeros(axes: Axes, groups: Sequence[Group], column: str, divisor: float) -> None:
+def _zeros(
+    axes: Axes, groups: Sequence[Group], column: str, divisor: float, words: Mapping[str, str]
+) -> None:
     """Mark rounds of exact agreement, which a log scale cannot show.
 
-    Groups that agree in every round are named.
+    Groups that agree in every round are named, each with its word for zero.
     """
     always = []
-    label: str | None = "exactly 0"
+    label: str | None = _EXACTLY
     for g, color in zip(groups, colors(groups), strict=True):
         curve = g.curve(column, "consensus_distance")
         zeros = curve.x[curve.mean == 0] / divisor
         if len(zeros) == len(curve.x):
-            always.append((f"{g.label}: exactly 0", color))
+            always.append((f"{g.label}: {words[g.label]}", color))
         elif len(zeros):
             bottom = np.full(len(zeros), 0.02)
             axes.plot(
@@ -256,14 +290,17 @@ def _zeros(axes: Axes, groups: Sequence[Group], column: str, divisor: float) -> 
         )
 
 
-def _agreed(axes: Axes, groups: Sequence[Group], column: str, unit: Scale) -> None:
+def _agreed(
+    axes: Axes, groups: Sequence[Group], column: str, unit: Scale, words: Mapping[str, str]
+) -> None:
     for g, color in zip(groups, colors(groups), strict=True):
-        draw_curve(axes, g.curve(column, "consensus_distance"), unit.divisor, color)
+        curve = g.curve(column, "consensus_distance")
+        if column != "bytes_sent" or curve.x.any():
+            draw_curve(axes, curve, unit.divisor, color)
     axes.set_ylim(-0.1, 1)
     axes.set_yticks([0])
-    axes.text(
-        0.5, 0.3, "exactly 0 in every round", transform=axes.transAxes, ha="center", color=GRAY
-    )
+    zero = _ROUNDED if _ROUNDED in words.values() else _EXACTLY
+    axes.text(0.5, 0.3, f"{zero} in every round", transform=axes.transAxes, ha="center", color=GRAY)
 
 
 def _caption(groups: Sequence[Group], *, predicted: bool) -> str:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.graph import Graph, undirected
 from p2pfrl.core.types import COORDINATOR, name_of
-from p2pfrl.results.groups import Group, final_rows, is_one_model, scenario_keys
+from p2pfrl.results.groups import Group, final_rows, is_agreed, is_one_model, scenario_keys
 from p2pfrl.results.numbers import drawable, number
 from p2pfrl.results.plots.data import belong
-from p2pfrl.results.plots.style import FAULT, GRAY, INK, Drawing, panels
+from p2pfrl.results.plots.style import FAULT, GRAY, INK, Drawing, color_bar, level, panels
 from p2pfrl.results.record import BYZANTINE, Record, is_index
 from p2pfrl.results.rounds import EPISODES
 
@@ -60,12 +60,13 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
     views = [
         view
         for view in views
-        if view[0] != "disagreement" or not (is_one_model(record) or _is_zero(view[2]))
+        if view[0] != "disagreement"
+        or not (is_one_model(record) or is_agreed(record) or _is_zero(view[2]))
     ]
     drawn = network(record)
     if record.graph.n < 2 or not drawn.size:
         return None
-    if not views and not record.coordinators:
+    if not views and not record.coordinators and not is_agreed(record):
         return None
     views = views or [("", "", np.full(len(rows.get("agent", ())), np.nan), "viridis")]
     kind = str(scenario_keys(record.scenario).get("topology.kind"))
@@ -76,7 +77,7 @@ def graph(groups: Sequence[Group]) -> Drawing | None:
         by_agent = np.full(record.graph.n, np.nan)
         ids = rows.get("agent", np.empty(0, dtype=np.int64))
         known = (ids >= 0) & (ids < record.graph.n)
-        by_agent[ids[known]] = values[known]
+        by_agent[ids[known]] = level(values[known])
         _draw(figure, panel, (drawn, pairs), positions, by_agent, colors)
         _mark(panel, positions, byzantine(record))
         panel.set_title(title)
@@ -396,8 +397,7 @@ def _draw(
     axes.axis("off")
     if not finite.any():
         return
-    bar = figure.colorbar(marks, ax=axes, shrink=0.75, aspect=28, pad=0.02)
-    bar.outline.set_visible(False)
+    bar = color_bar(figure, marks, axes, by_agent, shrink=0.75, aspect=28)
     bar.ax.tick_params(length=2)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.results.groups import Group
 from p2pfrl.results.numbers import dig, drawable, number
-from p2pfrl.results.plots.style import INK, PALETTE, Drawing, panels
+from p2pfrl.results.plots.style import INK, PALETTE, Drawing, color_bar, level, panels
 from p2pfrl.results.statistics import MIN_SEEDS, Estimate, estimate
 
 
@@ -138,6 +138,7 @@ def _maps(groups: Sequence[Group], keys: Sequence[str], shown: Sequence[_Shown])
 
 
 def _map(figure: Figure, axes: Axes, cells: NDArray[np.float64], colors: str) -> None:
+    cells = level(cells)
     image = axes.imshow(cells, cmap=colors, aspect="auto", origin="lower")
     axes.grid(visible=False)
     shades = image.to_rgba(cells) @ np.array([0.299, 0.587, 0.114, 0.0])
@@ -151,8 +152,7 @@ def _map(figure: Figure, axes: Axes, cells: NDArray[np.float64], colors: str) ->
             fontsize=7.5,
             color="white" if np.isfinite(value) and shades[row, column] < 0.5 else INK,
         )
-    bar = figure.colorbar(image, ax=axes, shrink=0.85, aspect=24, pad=0.02)
-    bar.outline.set_visible(False)
+    color_bar(figure, image, axes, cells)
 
 
 def _missed(shown: Sequence[_Shown]) -> str:

@@ -9,18 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfrl.results.fairness import fairness
-from p2pfrl.results.groups import Group, is_one_model
+from p2pfrl.results.groups import Group, is_agreed, is_one_model
 from p2pfrl.results.numbers import drawable
 from p2pfrl.results.plots.data import belong
 from p2pfrl.results.plots.style import (
     FAULTS,
     Drawing,
     chosen,
+    color_bar,
     colors,
+    dots,
     draw_curve,
     headroom,
     horizontal,
     legend,
+    level,
     mark_faults,
     over_seeds,
     panels,
@@ -50,13 +53,16 @@ def agents_by_rounds(groups: Sequence[Group]) -> Drawing | None:
         return None
     views = []
     for column, title, shades in _VIEWS:
-        if column not in record.agents or (column == "disagreement" and is_one_model(record)):
+        if column not in record.agents:
+            continue
+        if column == "disagreement" and (is_one_model(record) or is_agreed(record)):
             continue
         values = drawable(record.agents[column])
         if column == "disagreement":
             values = np.where(values > 0, values, np.nan)
         if np.isfinite(values).any():
-            views.append((title, shades, *_cells(record, values, column == "disagreement")))
+            cells, rounds = _cells(record, values, column == "disagreement")
+            views.append((title, shades, level(cells), rounds))
     if not views:
         return None
     height = float(np.clip(1.2 + 0.12 * n, 2.2, 4.2))
@@ -79,9 +85,8 @@ def agents_by_rounds(groups: Sequence[Group]) -> Drawing | None:
         panel.yaxis.set_major_locator(whole_numbers())
         panel.set_ylabel("agent")
         panel.set_title(title)
-        bar = figure.colorbar(image, ax=panel, shrink=0.85, aspect=24, pad=0.02)
-        bar.outline.set_visible(False)
-        if "log" in title:
+        bar = color_bar(figure, image, panel, cells)
+        if "log" in title and np.nanmin(cells) < np.nanmax(cells):
             ticks_of(bar.ax.yaxis, float(np.nanmin(cells)), float(np.nanmax(cells)))
     return Drawing(figure, _caption(groups[0], [title for title, *_ in views], views[0][2].shape))
 
@@ -172,9 +177,12 @@ def fairness_over_rounds(groups: Sequence[Group]) -> Drawing | None:
             linewidth=0.9,
             linestyle=(0, (3, 1.5)),
             label=label,
+            **dots(mean.mean, 3),
         )
         if has_index:
             draw_curve(axes[1], g.curve(column, "return_jain"), unit.divisor, color)
+            for line in axes[1].lines:  # an index of 1 lies on the border
+                line.set_clip_on(False)
     axes[0].set_ylabel("return")
     if has_index:
         axes[1].set_ylabel("Jain's index of returns")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import matplotlib as mpl
 import numpy as np
@@ -25,17 +25,25 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogFormatterSciNotation,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+)
 from numpy.typing import NDArray
 
 from p2pfrl.core.errors import RecordError
 from p2pfrl.results.faults import faults
 from p2pfrl.results.groups import Curve, Group
-from p2pfrl.results.numbers import Scale, drawable, scale
+from p2pfrl.results.numbers import Scale, drawable, number, scale
 from p2pfrl.results.record import UPDATES
 from p2pfrl.results.statistics import MIN_SEEDS
 
 if TYPE_CHECKING:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colorbar import Colorbar
     from matplotlib.typing import RcKeyType
 
 INK = "#222222"
@@ -57,6 +65,8 @@ _PERIOD = 9.0
 """Length of a dash and its gap, in line widths, of a curve that lies on another one."""
 _HIDDEN = 2e-3
 """Share of a value by which curves differ at most where one hides the other."""
+_ROUNDING = 1e-12
+"""Share of values by which rounding makes them differ."""
 _MEAN = 3
 """Layer of means in a panel, above bands and single seeds."""
 NARROWEST = 2.2
@@ -285,7 +295,7 @@ def colors(groups: Sequence[Group]) -> list[str]:
 def draw_curve(
     axes: Axes, curve: Curve, divisor: float, color: str, label: str | None = None
 ) -> None:
-    """Draw a mean with its confidence band, or a dot if there is one point.
+    """Draw a mean with its confidence band, and points without a neighbor as dots.
 
     Seeds that are too few for a band are drawn as thin lines. A mean that lies on one that was
     drawn before is dashed, and the next one has shorter dashes, so that all colors are seen.
@@ -300,14 +310,61 @@ def draw_curve(
         color=color,
         label=label,
         linestyle=(0.0, (dash, _PERIOD - dash)) if below else "-",
-        marker="o" if len(x) == 1 else None,
-        markersize=5 * (2 / 3) ** below,
         zorder=_MEAN,
+        **dots(curve.mean, 5 * (2 / 3) ** below),
     )
     if np.isfinite(curve.low).any():
         axes.fill_between(x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0, zorder=2)
     elif len(curve.runs) > 1:
-        axes.plot(x, curve.runs.T, color=color, alpha=0.45, linewidth=0.6, zorder=2)
+        for run in curve.runs:
+            axes.plot(x, run, color=color, alpha=0.45, linewidth=0.6, zorder=2, **dots(run, 3))
+
+
+class Dots(TypedDict, total=False):
+    """Options of a line for its markers."""
+
+    marker: str
+    markersize: float
+    markevery: list[bool]
+
+
+def dots(values: NDArray[np.float64], size: float, marker: str = "o") -> Dots:
+    """Return the options of a line that marks values without a neighbor, which no line shows."""
+    known = np.isfinite(values)
+    beside = np.zeros_like(known)
+    beside[1:] |= known[:-1]
+    beside[:-1] |= known[1:]
+    lone = known & ~beside
+    if not lone.any():
+        return {}
+    return {"marker": marker, "markersize": size, "markevery": lone.tolist()}
+
+
+def color_bar(
+    figure: Figure,
+    marks: ScalarMappable,
+    axes: Axes,
+    values: NDArray[np.float64],
+    *,
+    shrink: float = 0.85,
+    aspect: float = 24,
+) -> Colorbar:
+    """Draw the scale of colors beside a panel; where all values are equal, with one number."""
+    bar = figure.colorbar(marks, ax=axes, shrink=shrink, aspect=aspect, pad=0.02)
+    bar.outline.set_visible(False)
+    known = values[np.isfinite(values)]
+    if len(known) and np.ptp(known) == 0:
+        bar.set_ticks([float(known[0])], labels=[number(float(known[0]))])
+        bar.ax.minorticks_off()
+    return bar
+
+
+def level(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values, all equal if rounding alone makes them differ, so that colors do not."""
+    known = values[np.isfinite(values)]
+    if len(known) and np.ptp(known) <= _ROUNDING * np.abs(known).max():
+        return np.where(np.isfinite(values), known[0], np.nan)
+    return values
 
 
 def _lies_on(line: Line2D, x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
@@ -470,12 +527,21 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
 
 
 def ticks_of(axis: Axis, low: float, high: float) -> None:
-    """Put ticks of a logarithmic axis at 1, 2 and 5 if there are few decades."""
-    if high / low < 100:
+    """Put ticks of a logarithmic axis at 1, 2 and 5 if there are few decades.
+
+    An axis of less than a decade has ticks at even distances, as a linear one.
+    """
+    if high / low < 10:
+        axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+        axis.set_minor_locator(NullLocator())
+    elif high / low < 100:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_minor_locator(NullLocator())
     if high / low < 100 and low >= 1e-4 and high < 1e5:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    elif high / low < 100:
+        every = (math.inf, math.inf)
+        axis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=every))
 
 
 def whole_numbers() -> MaxNLocator:
