@@ -1528,29 +1528,49 @@ typedef struct {
     int32_t number;
 } type_t;
 
-/* Writes where the numbers of n arrays lie. Returns whether each of them has d numbers of the type of this
-   number, one behind the other. An object begins with `head` bytes. */
-int engine_places(int n, const char *const *objects, int head, int number, int d, const float **places) {
+/* Arrays of a class whose numbers are of one type. An object begins with `head` bytes, and these end with
+   its class. */
+typedef struct {
+    const void *class;
+    int32_t head, number;
+} kind_t;
+
+static const array_t *array_of(const char *object, const kind_t *kind) {
+    return (const array_t *)(object + kind->head);
+}
+
+/* Whether each of n objects is an array of this kind with d numbers, one behind the other. */
+static int are_arrays(int n, const char *const *objects, const kind_t *kind, int d) {
     for (int i = 0; i < n; i++) {
-        const array_t *array = (const array_t *)(objects[i] + head);
-        const type_t *type = (const type_t *)(array->type + head);
-        if (type->number != number || type->order == '>') return 0;
+        const array_t *array = array_of(objects[i], kind);
+        if (((const void *const *)array)[-1] != kind->class) return 0;
+        const type_t *type = (const type_t *)(array->type + kind->head);
+        if (type->number != kind->number || type->order == '>') return 0;
         if (array->axes != 1 || *array->shape != d || !(array->flags & 1)) return 0;
-        places[i] = array->data;
     }
+    return 1;
+}
+
+/* Writes where the numbers of n arrays lie, if `are_arrays`; returns whether they are. */
+int engine_places(int n, const char *const *objects, const kind_t *kind, int d, const float **places) {
+    if (!are_arrays(n, objects, kind, d)) return 0;
+    for (int i = 0; i < n; i++) places[i] = array_of(objects[i], kind)->data;
     return 1;
 }
 
 #define PIECE 512
 
-/* Adds k moves one after the other to a sum whose rounding errors are kept. `moves` has the vectors before
-   and after each. Knuth, The art of computer programming 2, section 4.2.2, theorem B. */
-void engine_add_moves(int k, int d, const float *const *moves, double *sum, double *error) {
+/* Adds k moves one after the other to a sum (d,) behind which its rounding errors (d,) are kept, if
+   `are_arrays`: the vectors before and after each move. Returns whether they are. Knuth, The art of computer
+   programming 2, section 4.2.2, theorem B. */
+int engine_add_moves(int k, const char *const *moves, const kind_t *kind, int d, double *sums) {
+    if (!are_arrays(2 * k, moves, kind, d)) return 0;
     for (int first = 0; first < d; first += PIECE) {
         const int count = d - first < PIECE ? d - first : PIECE;
-        double *restrict total = sum + first, *restrict rest = error + first;
+        double *restrict total = sums + first, *restrict rest = sums + d + first;
         for (int move = 0; move < k; move++) {
-            const float *restrict from = moves[2 * move] + first, *restrict to = moves[2 * move + 1] + first;
+            const float *restrict from = array_of(moves[2 * move], kind)->data + first;
+            const float *restrict to = array_of(moves[2 * move + 1], kind)->data + first;
             for (int i = 0; i < count; i++) {
                 double x = (double)to[i] - (double)from[i], old = total[i], high = old + x;
                 double part = high - old;
@@ -1559,6 +1579,7 @@ void engine_add_moves(int k, int d, const float *const *moves, double *sum, doub
             }
         }
     }
+    return 1;
 }
 
 /* numpy adds a row in halves of at most 128 numbers, and each of these in 8 lanes. */

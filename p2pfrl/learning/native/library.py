@@ -810,9 +810,8 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_orthogonal.restype = None
     found.engine_arena.argtypes = [at, ctypes.c_size_t]
     found.engine_arena.restype = at
-    found.engine_places.argtypes = [i, at, i, i, i, at]
-    found.engine_add_moves.argtypes = [i, i] + [at] * 3
-    found.engine_add_moves.restype = None
+    found.engine_places.argtypes = [i, at, at, i, at]
+    found.engine_add_moves.argtypes = [i, at, at, i, at]
     found.engine_squares.argtypes = [i, at, i, at, i, i] + [at] * 4
     found.engine_compare.argtypes = [at, i, i, at, at, i] + [at] * 3
     found.engine_order.argtypes = [at, c_int64, i, at]

@@ -9,7 +9,17 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, addressof, byref, c_char, c_int32, c_ssize_t, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    addressof,
+    byref,
+    c_char,
+    c_int32,
+    c_ssize_t,
+    c_void_p,
+    sizeof,
+)
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -38,13 +48,11 @@ class NativeSums:
         Returns:
             whether it did; it does not where numbers are not float32, or do not lie together.
         """
-        d = sums.shape[1]
-        places = _places(tuple(moves), d)
-        if places is None:
+        kind, arrays = _floats(), tuple(moves)
+        if kind is None:
             return False
-        total = addressof(_bytes_of(sums))
-        library().engine_add_moves(len(moves) // 2, d, _first(places), total, total + 8 * d)
-        return True
+        add, d = library().engine_add_moves, sums.shape[1]
+        return bool(add(len(arrays) // 2, _items(arrays), kind, d, addressof(_bytes_of(sums))))
 
     def squares(
         self, vectors: Sequence[Vector], others: Sequence[Vector], sums: Sequence[Places]
@@ -144,16 +152,29 @@ def _places(vectors: tuple[Vector, ...], d: int) -> array[int] | None:
 
     The engine looks into the arrays: `vector.ctypes.data` takes many times as long.
     """
-    if not _knows_arrays() or {*map(type, vectors)} != {np.ndarray}:
+    kind, found = _floats(), array("Q", bytes(8 * len(vectors)))
+    if kind is None:
         return None
-    found = array("Q", bytes(8 * len(vectors)))
-    objects = id(vectors) + tuple.__basicsize__
-    is_plain = library().engine_places(len(vectors), objects, _HEAD, _FLOAT32.num, d, _first(found))
-    return found if is_plain else None
+    are_arrays = library().engine_places(len(vectors), _items(vectors), kind, d, _first(found))
+    return found if are_arrays else None
+
+
+def _items(objects: tuple[object, ...]) -> int:
+    """Return where a tuple has the places of its objects."""
+    return id(objects) + tuple.__basicsize__
 
 
 _HEAD = object.__basicsize__
-"""Bytes with which every object begins."""
+"""Bytes with which every object begins; the last of them say where its class is."""
+
+
+class _Kind(Structure):
+    """Arrays that the engine reads: `kind_t` in engine.c."""
+
+    _fields_ = (("type", c_void_p), ("head", c_int32), ("number", c_int32))
+
+
+_FLOATS = _Kind(id(np.ndarray), _HEAD, _FLOAT32.num)
 
 
 class _Array(Structure):
@@ -184,14 +205,20 @@ class _Type(Structure):
 
 
 @cache
+def _floats() -> int | None:
+    """Return where the kind of arrays of float32 numbers is; None: the engine cannot read them."""
+    return addressof(_FLOATS) if _knows_arrays() else None
+
+
 def _knows_arrays() -> bool:
     """Whether tuples and arrays are what the engine takes them for, judged by one of each."""
     if sys.implementation.name != "cpython":  # elsewhere `id` is no place
         return False
     one = np.zeros((3, 5), np.float32)[1:]
     pair = (None, one)
-    items = (c_void_p * 2).from_address(id(pair) + tuple.__basicsize__)
-    if list(items) != [id(None), id(one)]:
+    if list((c_void_p * 2).from_address(_items(pair))) != [id(None), id(one)]:
+        return False
+    if c_void_p.from_address(id(one) + _HEAD - sizeof(c_void_p)).value != id(np.ndarray):
         return False
     array = _Array.from_address(id(one) + _HEAD)
     if (array.data, array.axes, array.base) != (one.ctypes.data, one.ndim, id(one.base)):
