@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.parameters import Vector
@@ -13,7 +14,7 @@ from p2pfrl.learning.environments.base import Simulator
 from p2pfrl.learning.environments.base import State as SimulatorState
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Policy
-from p2pfrl.learning.rollout import Rollout, collect
+from p2pfrl.learning.rollout import Rollout, collect, explained_variance
 
 if TYPE_CHECKING:
     import torch
@@ -83,3 +84,8 @@ class Acting:
         columns += [target.reshape(b, 1, size) for target in self.targets(rollout)]
         packed = np.concatenate(columns, axis=1).transpose(0, 2, 1)
         return np.ascontiguousarray(packed, dtype=rows.dtype)
+
+    def accuracy(self, rollout: Rollout, packed: Vector) -> NDArray[np.float64]:
+        """Return how much of the variance of value targets the critic explains, `(b,)`."""
+        target = packed[:, :, -1].astype(np.float64)
+        return explained_variance(rollout.value.reshape(target.shape), target)

@@ -198,6 +198,29 @@ def advantages(
     return out
 
 
+def explained_variance(value: Vector, target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 - Var(target - value) / Var(target) of every agent, `(b,)`.
+
+    1: values are right up to a constant; 0: no better than a constant. nan where targets are alike.
+
+    Args:
+        value: of the critic, `(b, N)`.
+        target: what it should have been, `(b, N)`.
+    """
+    unknown, all_ = (_variance(np.ascontiguousarray(x)) for x in (target - value, target))
+    is_known = all_ > 0
+    share = np.divide(unknown, all_, out=np.full(len(target), np.nan), where=is_known)
+    return np.asarray(1.0 - share)
+
+
+def _variance(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the variance of each row: `x.var(axis=1)`, with the same bits in half the time."""
+    apart = x - np.add.reduce(x, axis=1, keepdims=True) / x.shape[1]
+    apart *= apart
+    found: NDArray[np.float64] = np.add.reduce(apart, axis=1) / x.shape[1]
+    return found
+
+
 @dataclass(frozen=True)
 class GAE:
     """The targets of a rollout by generalized advantage estimation (`advantages`).

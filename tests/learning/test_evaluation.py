@@ -11,8 +11,8 @@ from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.learners.a2c import A2C
 from p2pfrl.learning.learners.base import Stack, Task
 from p2pfrl.learning.learners.dqn import DQN
-from p2pfrl.learning.learners.on_policy import _variance, explained_variance
 from p2pfrl.learning.learners.ppo import PPO
+from p2pfrl.learning.rollout import _variance, explained_variance
 
 AGENTS, EPISODES = 12, 3
 """CartPole of these rows ends at unlike steps, at most 60."""

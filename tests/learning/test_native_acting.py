@@ -21,6 +21,7 @@ from p2pfrl.learning.learners.ppo import PPO
 from p2pfrl.learning.learners.reinforce import REINFORCE
 from p2pfrl.learning.native import acting
 from p2pfrl.learning.native.library import Engine
+from p2pfrl.learning.rollout import explained_variance
 from p2pfrl.learning.tampered import TamperedSimulator
 from p2pfrl.learning.trainer import Trainer
 
@@ -250,6 +251,30 @@ def test_a_state_that_is_not_finite_names_its_agent():
     trainer.state["state"][1, 2] = np.nan
     with pytest.raises(AgentError, match=r"agent 1, update 0.*CartPole: .* not finite"):
         trainer.update(range(3))
+
+
+@pytest.mark.parametrize("episodes", [None, 2])
+def test_a_state_that_is_none_after_some_steps_names_its_agent(episodes):
+    learner = REINFORCE(hidden=(16,), steps=12, episodes=episodes)
+    bound = stack(learner, CartPole(), 3, instances=1, engine="native")
+    bound.simulator.physics["gravity"][1] = np.nan
+    trainer = Trainer(bound, 3)
+    with pytest.raises(AgentError, match=r"agent 1, update 0.*CartPole: .* not finite"):
+        trainer.update(range(3))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 100, 129, 257, 1000])
+def test_the_explained_variance_of_the_engine_has_the_bits_of_numpy(size):
+    bound = stack(KEPT["a2c"], CartPole(), 4, engine="native")
+    rng = np.random.default_rng(size)
+    samples = rng.normal(size=(4, size, 4 + 1 + 3)).astype(np.float32)
+    value = rng.normal(size=(4, size, 1)).astype(np.float32)
+    samples[2, :, -1], samples[3, size // 2, -1] = 3.0, np.inf
+    found = bound._descent.engine.explained_variance(value, samples)
+    with np.errstate(invalid="ignore"):
+        wanted = explained_variance(value[:, :, 0], samples[:, :, -1].astype(np.float64))
+    np.testing.assert_array_equal(found, wanted)
+    assert np.isnan(found[2:]).all()
 
 
 SCENARIO = """name = "native"

@@ -19,7 +19,7 @@ from p2pfrl.learning.environments.base import LONGEST, ArraySimulator, Simulator
 from p2pfrl.learning.environments.base import State as SimulatorState
 from p2pfrl.learning.environments.cartpole import CartPole
 from p2pfrl.learning.learners.evaluation import GreedyAndDivergence
-from p2pfrl.learning.native.library import Engine
+from p2pfrl.learning.native.library import Engine, NotFiniteError
 from p2pfrl.learning.native.measures import Comparison
 from p2pfrl.learning.networks import Network
 from p2pfrl.learning.policies import Categorical, Gaussian, Policy
@@ -163,23 +163,22 @@ class NativeActing(Acting):
         """Act in CartPole, which the engine computes."""
         assert isinstance(simulator, ArraySimulator)
         layers = self._room(len(rows), steps * simulator.instances, episodes)
-        samples, reward, value, next_value, finished, elapsed, returns = self._engine.cartpole(
-            rows,
-            physics_of(simulator, agents),
-            state,
-            resets,
-            actions,
-            steps,
-            simulator.max_steps or 0,
-            episodes or 0,
-            forced,
-            layers,
-        )
-        o = simulator.spec.observation
-        if not np.isfinite(samples[:, :, :o]).all():
-            row = int(np.argmin(np.isfinite(samples[:, :, :o]).all(axis=(1, 2))))
-            what = f"{moment('environment', index[row], 0)}: environment CartPole: an observation"
-            raise AgentError(agents[row], f"{what} is not finite")
+        try:
+            samples, reward, value, next_value, finished, elapsed, returns = self._engine.cartpole(
+                rows,
+                physics_of(simulator, agents),
+                state,
+                resets,
+                actions,
+                steps,
+                simulator.max_steps or 0,
+                episodes or 0,
+                forced,
+                layers,
+            )
+        except NotFiniteError as error:
+            where = f"{moment('environment', index[error.row], 0)}: environment CartPole"
+            raise AgentError(agents[error.row], f"{where}: an observation is not finite") from None
         measures = Measures(len(rows), ())
         return self._rollout(
             samples, reward, value, next_value, finished, elapsed, returns, measures, layers
@@ -235,6 +234,10 @@ class NativeActing(Acting):
         for column, found in zip((-2, -1), targets(rollout), strict=True):
             samples[:, :, column] = found.reshape(samples.shape[:2])
         return samples
+
+    @override
+    def accuracy(self, rollout: Rollout, packed: Vector) -> NDArray[np.float64]:
+        return self._engine.explained_variance(rollout.value, packed)
 
     def _room(self, b: int, size: int, episodes: int | None) -> Vector | None:
         """Return room for the layers of all samples, if it is known how many there will be.

@@ -1327,13 +1327,20 @@ static void observe(int m, const double *state, float *obs) {
     for (int i = 0; i < 4 * m; i++) obs[i] = (float)state[i];
 }
 
+static int are_finite(int n, const float *x) {
+    float none = 0;
+    for (int i = 0; i < n; i++) none += x[i] - x[i];
+    return none == 0;
+}
+
 /* A rollout of b agents, `steps` steps of m instances each. state (b, m, 4), elapsed and returns
    (b, m) go on from update to update. keys (b, 2) name the streams of resets, and action_keys (b, 2) those
    of actions (policies.py: Categorical), of which `drawn` numbers were taken before. Writes samples
    (b, steps, m, features) as `act`, values of observations and of true successors (as `Rollout` has
    them) and whether episodes ended (b, steps, m); since when they run (b, steps, m); and the returns of
    the episodes that ended, `count` (b,) of (b, steps m). A limit of 0 is none. With `episodes` above 0 an
-   agent stops after the step at which so many have ended; `taken` (b,) counts its steps. Where `forced`
+   agent stops after the step at which so many have ended; `taken` (b,) counts its steps, or is -1 where an
+   observation is not finite. Where `forced`
    (b, steps, m) is not 0, the environment takes its actions from 0 on in place of the agents' own. The
    layers of all samples go to kept, if it is not 0. */
 int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float *rows,
@@ -1378,6 +1385,10 @@ int engine_cartpole(const net_t *net, const policy_t *policy, int b, const float
             actor_t *now = is_last ? &s : &own_step;
             if (kept && !is_last)
                 find_layers(net, kept + a * layers_of(net, size), size, (long)t * m, now->hidden);
+            if (!is_last && !are_finite(o * m, obs)) {
+                taken[a] = -1;
+                break;
+            }
             if (!is_last)
                 act(net, policy, row, &s.weights, now, m, obs, obs, noise + (long)t * m,
                     samples + at * features, 0, chosen, 0);
@@ -1601,6 +1612,36 @@ static double sum_of(const double *a, long n) {
     double sum = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
     for (; i < n; i++) sum += a[i];
     return sum;
+}
+
+/* The sum of n numbers. */
+static double sum_of_row(const double *a, long n) {
+    return n <= LEAF ? sum_of(a, n) : sum_of_row(a, HALF(n)) + sum_of_row(a + HALF(n), n - HALF(n));
+}
+
+/* The variance of n numbers, which are overwritten. */
+static double variance(double *a, long n) {
+    const double mean = sum_of_row(a, n) / n;
+    for (long i = 0; i < n; i++) a[i] = (a[i] - mean) * (a[i] - mean);
+    return sum_of_row(a, n) / n;
+}
+
+/* The share of the variance of value targets that a critic explains (rollout.py), (b,); the targets are the
+   last of `features` numbers of samples (b, size, features), value (b, size). */
+int engine_explained(int b, int size, const float *value, const float *samples, int features, double *share) {
+    double *target = malloc(16L * size), *error = target + size;
+    if (!target) return 1;
+    for (long a = 0; a < b; a++) {
+        for (int j = 0; j < size; j++) {
+            const long at = a * size + j;
+            target[j] = samples[(at + 1) * features - 1];
+            error[j] = target[j] - value[at];
+        }
+        const double unknown = variance(error, size), whole = variance(target, size);
+        share[a] = whole > 0 ? 1.0 - unknown / whole : __builtin_nan("");
+    }
+    free(target);
+    return 0;
 }
 
 /* Squared distances of `others` vectors, `rows`, to the mean of b vectors, which is known up to a number. */

@@ -178,6 +178,18 @@ class Moments:
     counts: Vector | None = None
 
 
+class NotFiniteError(Exception):
+    """An observation is not finite.
+
+    Attributes:
+        row: the first in which one is not.
+    """
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"row {row}: an observation is not finite")
+        self.row = row
+
+
 class Engine:
     """The library for one network, policy, loss and optimizer.
 
@@ -399,6 +411,16 @@ class Engine:
             _at(samples),
         )
 
+    def explained_variance(self, value: Vector, samples: Vector) -> NDArray[np.float64]:
+        """Return `rollout.explained_variance` of values `(b, steps, m)` and of samples."""
+        b, size, _ = samples.shape
+        assert samples.shape[2] == self._features
+        assert value.size == b * size
+        share = np.empty(b)
+        places = (_at(np.ascontiguousarray(value)), _at(samples))
+        self._call("explained", b, size, *places, self._features, _at(share, np.float64))
+        return share
+
     def cartpole(
         self,
         rows: Vector,
@@ -437,6 +459,9 @@ class Engine:
 
         Returns:
             samples, reward, value, next value, finished, elapsed, returns.
+
+        Raises:
+            NotFiniteError: an observation is not finite.
         """
         assert not episodes or len(rows) == 1, "agents would stop at different steps"
         b, m, _ = state["state"].shape
@@ -475,6 +500,8 @@ class Engine:
         )
         returns = [row[:found].tolist() for row, found in zip(ended, count.tolist(), strict=True)]
         last = int(taken[0])
+        if -1 in (steps_taken := taken.tolist()):
+            raise NotFiniteError(steps_taken.index(-1))
         return (
             samples[:, : last * m],
             reward[:, :last],
@@ -802,6 +829,7 @@ def opened(file: Path) -> ctypes.CDLL:
     found.engine_values.argtypes = [at, at, i, at, i, at, i, at, at]
     found.engine_advantages.argtypes = [i] * 3 + [at] * 4 + [f] * 3 + [i, at]
     found.engine_advantages.restype = None
+    found.engine_explained.argtypes = [i, i, at, at, i, at]
     found.engine_cartpole.argtypes = (
         [at, at, i] + [at] * 6 + [i, i, i, c_int64, at, c_int64] + [at] * 10
     )
