@@ -6,8 +6,10 @@ Other processes import it.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +77,14 @@ def leaves_on_seed_2(job: Job) -> None:
     if job.load().seed == 2:
         sys.exit(1)
     fake(job)
+
+
+def deaf(job: Job) -> None:
+    """Take a second, whatever interrupts it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (job.directory.parent / "began").touch()
+    time.sleep(1.0)
+    signal.signal(signal.SIGTERM, before)
 
 
 def waits(job: Job) -> None:

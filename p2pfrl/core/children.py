@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 
@@ -59,7 +59,11 @@ def one_thread_each() -> Iterator[None]:
 
 @contextmanager
 def withheld() -> Iterator[None]:
-    """Block the signals in the block, and in processes that it starts, until these `follow`."""
+    """Block the signals in the block, and in processes that it starts, until these `follow`.
+
+    A process that is started in it is known to somebody who ends it before an interrupt is raised.
+    """
+    resource_tracker.ensure_running()  # when it starts, it unblocks them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield

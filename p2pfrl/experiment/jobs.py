@@ -317,7 +317,8 @@ def _spread(jobs: Sequence[Job], workers: int, execute: Execute) -> Iterator[Fin
         try:
             while waiting or any(worker.job for worker in pool):
                 while waiting and len(pool) < workers:
-                    pool.append(_Worker(execute, preload))
+                    with withheld():
+                        pool.append(_Worker(execute, preload))
                 for worker in pool:
                     if waiting and worker.job is None:
                         worker.give(waiting.popleft())
@@ -352,7 +353,7 @@ def _preload(jobs: Sequence[Job]) -> tuple[str, ...]:
 
 
 class _Worker:
-    """A process that runs one job after another.
+    """A process that runs one job after another. It starts with signals `withheld`.
 
     Attributes:
         pipe: to the process; it is ready when the job has ended.
@@ -366,8 +367,7 @@ class _Worker:
         self.job: Job | None = None
         self.is_alive = True
         self._process = context.Process(target=_work, args=(other, execute, dict(os.environ)))
-        with withheld():
-            self._process.start()
+        self._process.start()
         other.close()
 
     def give(self, job: Job) -> None:
@@ -388,11 +388,10 @@ class _Worker:
             return Finished(job, error=_death(self._process.exitcode))
 
     def end(self) -> None:
-        """Let it end, or interrupt it if it runs a job."""
-        if self.job is None:
-            self.pipe.close()
-        else:
+        """Let it end, or interrupt it if it runs a job; if that is lost, it ends after the job."""
+        if self.job is not None:
             self._process.terminate()
+        self.pipe.close()
 
     def join(self) -> None:
         """Wait for its end; kill it if it does not come."""

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from p2pfrl.build.devices import is_elsewhere
 from p2pfrl.build.training import trained
 from p2pfrl.core.arguments import Kind
-from p2pfrl.core.children import imported, one_thread_each, preloaded
+from p2pfrl.core.children import imported, one_thread_each, preloaded, withheld
 from p2pfrl.core.errors import ScenarioError, ScenarioWarning
 from p2pfrl.learning.executors import Executor
 from p2pfrl.learning.growing import Growing
@@ -195,7 +195,7 @@ def _growing(force: Workforce, scenario: Scenario, trainer: Trainer, most: int) 
     def warm() -> None:
         from multiprocessing import forkserver
 
-        with one_thread_each():
+        with one_thread_each(), withheld():
             preloaded(_preload(trainer.stack))
             forkserver.ensure_running()
 

@@ -265,7 +265,8 @@ def _spread(base: Base, seeds: Sequence[int], jobs: int) -> Iterator[Result]:
         try:
             while chunks or any(worker.seeds for worker in pool):
                 while chunks and len(pool) < jobs:
-                    pool.append(_Worker(base))
+                    with withheld():
+                        pool.append(_Worker(base))
                 for worker in pool:
                     if chunks and not worker.seeds:
                         worker.give(chunks.popleft())
@@ -287,7 +288,7 @@ def _spread(base: Base, seeds: Sequence[int], jobs: int) -> Iterator[Result]:
 
 
 class _Worker:
-    """A process that runs seeds.
+    """A process that runs seeds. It starts with signals `withheld`.
 
     Attributes:
         pipe: to the process; it is ready when its seeds are done.
@@ -301,8 +302,7 @@ class _Worker:
         self.seeds: list[int] = []
         self.code: int | None = None
         self._process = context.Process(target=_work, args=(other, base))
-        with withheld():
-            self._process.start()
+        self._process.start()
         other.close()
 
     def give(self, seeds: list[int]) -> None:

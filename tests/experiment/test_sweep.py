@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from runs import (
+    deaf,
     dies_on_seed_2,
     executed,
     fails_on_seed_2,
@@ -29,7 +30,9 @@ from runs import (
 )
 
 from p2pfrl.cli import main
+from p2pfrl.core.children import withheld
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
+from p2pfrl.experiment import jobs
 from p2pfrl.experiment.compare import compare
 from p2pfrl.experiment.jobs import Execute, Job, run_all
 from p2pfrl.experiment.sweep import grid, sweep
@@ -326,3 +329,17 @@ def test_the_interquartile_mean_is_shown_where_something_is_trimmed(
     (table,) = found.tables()
     assert any(title.endswith(", IQM") for title in table.header) == (seeds == 4)
     assert ("IQM" in table.caption) == (seeds == 4)
+
+
+def test_a_run_whose_interrupt_is_lost_ends_its_process_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PATIENCE", 30.0)
+    with withheld():
+        worker = jobs._Worker(deaf, ())
+    worker.give(Job(str(write_scenario(tmp_path)), (), tmp_path / "run"))
+    while not (tmp_path / "began").exists():
+        time.sleep(0.01)
+    worker.end()
+    worker.join()
+    assert worker._process.exitcode == 0
