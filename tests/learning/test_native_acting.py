@@ -129,7 +129,7 @@ def test_layers_kept_from_acting_are_those_of_the_first_step(learner, world, mon
     keeping, other = (stack(KEPT[learner], WORLDS[world], 3, engine="native") for _ in range(2))
     monkeypatch.setattr(other.acting, "_keeps_layers", False)
     room = Engine.layers
-    monkeypatch.setattr(Engine, "layers", lambda *args: room(*args) * np.float32(np.nan))
+    monkeypatch.setattr(Engine, "layers", lambda *args: np.full_like(room(*args), np.nan))
     trainers = [Trainer(bound, 3) for bound in (keeping, other)]
     losses = [
         [update.loss for _ in range(3) for update in trainer.update(range(3)).values()]
