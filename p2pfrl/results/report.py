@@ -180,7 +180,8 @@ def _subtitle(groups: Sequence[Group]) -> str:
     marked = groups[0].first.summary.get(BYZANTINE)
     count = len(marked.get("agents", ())) if isinstance(marked, dict) else 0
     of_them = f" ({count} Byzantine)" if count else ""
-    return f"{modes} · {n:,} agents{of_them} · {d:,} parameters each · {seeds} seed{'s' if seeds > 1 else ''}"
+    agents, times = ("agent" if n == 1 else "agents"), ("seed" if seeds == 1 else "seeds")
+    return f"{modes} · {n:,} {agents}{of_them} · {d:,} parameters each · {seeds} {times}"
 
 
 def _run(record: Record) -> dict[str, str]:

@@ -15,7 +15,7 @@ from p2pfrl.core.errors import RecordError
 from p2pfrl.results.groups import group
 from p2pfrl.results.numbers import dig, interval, number
 from p2pfrl.results.record import Record, save
-from p2pfrl.results.report import Table, physics_table, plot, report, summary_table
+from p2pfrl.results.report import Table, _subtitle, physics_table, plot, report, summary_table
 from p2pfrl.results.statistics import Estimate
 
 
@@ -165,3 +165,8 @@ def test_numbers_are_written_as_people_read_them() -> None:
     assert interval(Estimate(2.0, float("nan"), float("nan"), 1)) == "2"
     assert dig({"a": {"b": 3}}, "a.b") == 3.0
     assert np.isnan(dig({"a": None}, "a.b"))
+
+
+@pytest.mark.parametrize(("n", "words"), [(1, "1 agent ·"), (2, "2 agents ·")])
+def test_the_head_of_a_report_counts_agents_in_english(n: int, words: str) -> None:
+    assert words in _subtitle(group([record(n, rounds=2)]))
