@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 
 from p2pfrl.core.garbage import is_all_ours
-from p2pfrl.core.interrupts import INTERRUPTED, SIGNALS, ignore
+from p2pfrl.core.interrupts import INTERRUPTED, SIGNALS, ignore, repeat
 
 PATIENCE = 60.0
 """Seconds that an interrupted process has to save its run, before it is killed."""
@@ -80,6 +80,7 @@ def follow(environment: Mapping[str, str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    repeat()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     parent = parent_process()
     assert parent is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
 """The exit code of a program that was interrupted."""
+_SOON = 0.05
+"""Seconds after which an interrupt that was lost is raised again."""
 
 
 class AtOnce:
@@ -71,9 +74,43 @@ def explained(message: str) -> Iterator[None]:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Let interrupts raise `KeyboardInterrupt` in the block, if they would end the process."""
-    with _handled(lambda _: signal.default_int_handler):
+    """Let interrupts raise `KeyboardInterrupt` in the block, if they would end the process.
+
+    One that Python ignores, such as in a finalizer, is raised again.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
+        return
+    before = sys.unraisablehook
+    with _handled(lambda _: signal.default_int_handler):
+        repeat()
+        try:
+            yield
+        finally:
+            sys.unraisablehook = before
+
+
+def repeat() -> None:
+    """Raise an interrupt again from now on, if it was raised where Python ignores exceptions."""
+    before = sys.unraisablehook
+
+    def hook(found: sys.UnraisableHookArgs) -> None:
+        is_free = signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, _again)
+        if issubclass(found.exc_type, KeyboardInterrupt) and is_free:
+            signal.signal(signal.SIGALRM, _again)
+            signal.setitimer(signal.ITIMER_REAL, _SOON)
+        else:
+            before(found)
+
+    sys.unraisablehook = hook
+
+
+def _again(number: int, frame: FrameType | None) -> None:
+    """Do what an interrupt does now."""
+    for handler in map(signal.getsignal, SIGNALS):
+        if callable(handler):
+            handler(number, frame)
+            return
 
 
 @contextmanager

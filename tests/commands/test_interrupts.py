@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfrl.core.interrupts import SIGNALS, postponed
+from p2pfrl.core.interrupts import SIGNALS, postponed, raised
 
 LONG = """
 name = "long"
@@ -200,6 +200,19 @@ def test_an_interrupt_waits_until_files_are_written() -> None:
 
 
 @pytest.mark.slow
+def test_an_interrupt_that_python_ignores_is_raised_again() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    hook = sys.unraisablehook
+    with raised():
+        Finalized()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(30)
+    assert sys.unraisablehook is hook
+
+
 def test_an_ascii_terminal_gets_tables_and_names_without_other_characters(tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text(LONG.replace("10_000_000", "3"))
     for words in (
