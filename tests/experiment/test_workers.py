@@ -272,7 +272,7 @@ def test_auto_starts_processes_once_training_takes_long_enough(monkeypatch):
     own = scenario()
     quick = p2pfrl.run(own, workers="auto")
     assert quick.summary["workers"] == 1
-    monkeypatch.setattr("p2pfrl.learning.growing.AFTER", 1e-3)
+    monkeypatch.setattr("p2pfrl.learning.growing.AFTER", 1e-5)
     monkeypatch.setattr("p2pfrl.learning.growing._LEAST", 1e-6)
     monkeypatch.setattr(workforce, "cores", lambda: 2)
     with pytest.warns(ScenarioWarning, match="training goes on in 2 processes"):
