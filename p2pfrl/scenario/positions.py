@@ -28,6 +28,20 @@ _SYNTAX_DEPTH = 4 * MAX_DEPTH
 _TOML_ERROR = re.compile(r"(.*?) ?\(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
 
+_FIXES = {
+    "Cannot mutate immutable namespace": "a table in braces is whole: write this key into them",
+    "Cannot redefine namespace": "a table in braces is whole: write its keys into them",
+    "Cannot overwrite a value": "the key is there already: remove one of them",
+    "Duplicate inline table key": "remove one of them",
+    "Cannot declare": "write all its keys below one head",
+    "Illegal character '\\n'": "a quote or a brace is not closed in this line",
+    "Invalid value": "text needs quotes, and yes and no are true and false",
+    "Expected '=' after a key": "write key = value",
+    "Invalid statement": "write key = value, or [section]",
+}
+"""Beginnings of messages of `tomllib` -> what to do."""
+
+
 @dataclass(frozen=True)
 class Document:
     """A parsed file.
@@ -76,6 +90,7 @@ def _parser() -> tree_sitter.Parser:
 def _syntax(message: str, text: str, source: str) -> str:
     match = _TOML_ERROR.fullmatch(message)
     what = match[1] if match else message
+    what += next((f"; {fix}" for words, fix in _FIXES.items() if what.startswith(words)), "")
     if match and match[2]:
         return f"{source}:{match[2]}:{match[3]}: {what}"
     return f"{source}:{text.count(chr(10)) + 1}:{len(text) - text.rfind(chr(10))}: {what}"

@@ -34,9 +34,18 @@ HOSTILE = {
     ),
     "a large file": (b"#" * 70_000, "1:1: the file has 70000 bytes, the limit is 65536"),
     "no text": (b'name = "\xff"', "1:9: not UTF-8 text"),
-    "a key twice": (b"a = 1\na = 2", "2:6: Cannot overwrite a value"),
+    "a key twice": (
+        b"a = 1\na = 2",
+        "2:6: Cannot overwrite a value; the key is there already: remove one of them",
+    ),
     "a table twice": (b"[a]\n[a]", "2:3: Cannot declare"),
     "an end too early": (b"a = [1,", "1:8: Invalid value"),
+    "text without quotes": (b"a = b", "1:5: Invalid value; text needs quotes"),
+    "a table in braces goes on": (
+        b"a = {b = 1}\na.c = 2",
+        "a table in braces is whole: write this key into them",
+    ),
+    "a quote that is not closed": (b'a = "b\n', "a quote or a brace is not closed in this line"),
     "a NUL": (b"a = \0", "1:5: Invalid"),
 }
 
