@@ -147,7 +147,8 @@ class Streams:
         indices = [index] * len(agents) if isinstance(index, int) else index
         # The keys of `key`, whose path is written once for all agents.
         first, then = f"({seed!r}, ", f", {purpose!r}, "
-        raw = b"".join(
+        # Of a bytearray, since the address of an array that nobody may write into is slow to find.
+        raw = bytearray().join(
             blake2b(f"{first}{a:d}{then}{i:d})".encode(), digest_size=16).digest()
             for a, i in zip(agents, indices, strict=True)
         )
