@@ -64,7 +64,7 @@ NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 def _run_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"expected 1 to 64 letters, digits, dots, hyphens and underscores, got {show(name)}"
+            f"expected 1 to 64 letters a-z and A-Z, digits, dots, hyphens and underscores, got {show(name)}"
         )
     return name
 

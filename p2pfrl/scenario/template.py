@@ -67,7 +67,7 @@ def new(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ScenarioError(
             [
-                f"name: expected 1 to 64 letters, digits, dots, hyphens and underscores, got {show(name)}"
+                f"name: expected 1 to 64 letters a-z and A-Z, digits, dots, hyphens and underscores, got {show(name)}"
             ]
         )
     return _TEXT.format(name=name, modes=" | ".join(MODES))

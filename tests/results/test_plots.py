@@ -716,6 +716,14 @@ def test_ticks_of_agents_and_rounds_are_whole_numbers() -> None:
     assert {("agents", "agent"), ("epsilon", "round"), ("suspicion", "round")} < seen
 
 
+def test_rounds_to_a_target_are_whole_numbers() -> None:
+    drawing = FIGURES["target"].draw(group([_swept(**{"lr": 0.1}), _swept(**{"lr": 0.2})]))
+    assert drawing is not None
+    ticks = drawing.figure.axes[0].get_xticks()
+    assert drawing.figure.axes[0].get_xlabel() == "rounds to target"
+    assert (ticks == ticks.round()).all()
+
+
 def test_many_edges_are_pixels_in_an_svg() -> None:
     sizes = {}
     for n in (60, 120):  # 1,770 and 7,140 edges

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from p2pfrl.results.aggregates import bootstrap, profile
 from p2pfrl.results.groups import Group
 from p2pfrl.results.numbers import dig, drawable, scale
-from p2pfrl.results.plots.style import Drawing, colors, legend, panels
+from p2pfrl.results.plots.style import Drawing, colors, legend, panels, whole_numbers
 from p2pfrl.results.statistics import MIN_SEEDS
 
 _SCORES = (
@@ -100,6 +100,8 @@ def time_to_target(groups: Sequence[Group]) -> Drawing | None:
         panel.set_xlabel(f"{word} to target{opening}{sign}")
         most = max((float(own.max(initial=0.0)) for own in values), default=0.0) / unit.divisor
         panel.set_xlim(0.0, 1.06 * most or 1.0)
+        if key == "rounds" and unit.divisor == 1.0:
+            panel.xaxis.set_major_locator(whole_numbers())
         panel.set_ylim(-0.6, len(shown) - 0.4)
         panel.grid(visible=False, axis="y")
     names = []
