@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from p2pfrl import loads
+from p2pfrl.build import estimate
 from p2pfrl.build.estimate import available, available_memory, slower, what_is_short
 from p2pfrl.build.pace import with_environments
 from p2pfrl.build.preview import needs
@@ -86,7 +87,8 @@ def test_memory_and_disk_are_right_within_a_factor_of_two(name, tmp_path):
     assert seconds / 6 <= expected.cpu_seconds <= 6 * seconds, "it is said to be rough"
 
 
-def test_needs_grow_with_agents_rounds_and_edges():
+def test_needs_grow_with_agents_rounds_and_edges(monkeypatch):
+    monkeypatch.setattr(estimate, "slower", lambda: 1.0)  # one speed for all estimates
     base = loads(_GOSSIP)
     few = needs(base, draws=False)
     many = needs(loads(_GOSSIP, {"agents": 2048}), draws=False)

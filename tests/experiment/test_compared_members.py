@@ -77,7 +77,7 @@ def test_twins_and_invalid_members_are_refused_by_name(tmp_path: Path) -> None:
         compare(file, (), [0], tmp_path / "o", settings={"learner.lr": [-1, -2]}, run=fake)
     with pytest.raises(ScenarioError, match=r"^recipe fedq: exchange\.payload: this learner has"):
         compare(file, (), [0], tmp_path / "o", recipes=["fedq"], run=fake)
-    with pytest.raises(ScenarioError, match=r"fedper\.toml:.* no part 'trunk'"):
+    with pytest.raises(ScenarioError, match=r"^recipe fedper: .* no part 'trunk'"):
         compare(file, (), [0], tmp_path / "o", recipes=["fedper"], run=fake)
     with pytest.raises(ScenarioError, match="no recipe 'fedavgg'; did you mean 'fedavg'"):
         members([file], (), ["fedavgg"])
