@@ -87,9 +87,9 @@ def unrepresentable(rule: Any) -> list[InitErrorDetails]:
     """Return a problem for each number of a rule that is infinite or zero in 32 bits, and is not.
 
     Networks, physics and payloads compute with 32 bits, where such a number would be another one.
-    Quadratic and tabular learners, which compute with 64 bits, have the same bounds: a rule does not
-    know who computes with it, and a file stays valid with another learner. What a user's own code
-    is given (`kwargs`) may be any number.
+    Quadratic and tabular learners, which compute with 64 bits, have the same bounds: a rule does
+    not know who computes with it, and a file stays valid with another learner. What a user's own
+    code is given (`kwargs`) may be any number.
     """
     return [
         problem(f"{_HELD}, got {show(number)}", *place)
