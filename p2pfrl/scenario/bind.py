@@ -29,6 +29,7 @@ from p2pfrl.learning.tampered import Tampered, TamperedSimulator
 from p2pfrl.scenario.byzantine import attacks
 from p2pfrl.scenario.environment import EnvironmentSection
 from p2pfrl.scenario.groups import Make
+from p2pfrl.scenario.modes import MODES
 from p2pfrl.scenario.sections import Scenario
 
 Table = dict[str, NDArray[np.generic]]
@@ -107,12 +108,9 @@ def _of_arrays(section: EnvironmentSection) -> Environment:
 
 def learning(scenario: Scenario) -> Learning:
     """Return the learners and environments of a scenario."""
-    tables, seed, episodes = (
-        _Tables(scenario, range(scenario.agents)),
-        scenario.seed,
-        scenario.evaluation.episodes or int(scenario.mixing.tries_out),
-    )
-
+    tables, seed = _Tables(scenario, range(scenario.agents)), scenario.seed
+    tries_out = MODES[scenario.mode].mixes and scenario.mixing.tries_out
+    episodes = scenario.evaluation.episodes or int(tries_out)
     opened: list[Simulator] = []
     changes = [one for one in attacks(scenario) if isinstance(one, ExperienceAttack)]
     masks: dict[int, int] = {}

@@ -11,6 +11,7 @@ from p2pfrl.core.contract import turn_of
 from p2pfrl.core.errors import TopologyError
 from p2pfrl.core.turn import NoMemory
 from p2pfrl.scenario import loads
+from p2pfrl.scenario.bind import learning
 
 
 class Tries(NoMemory):
@@ -78,6 +79,12 @@ def test_agents_try_out_policies_in_their_own_environment():
     assert runs[0].summary["digest"] == runs[1].summary["digest"]
     assert not np.array_equal(runs[0].parameters, runs[2].parameters)
     assert runs[0].summary["env_steps"] == 4 * 2 * 16
+
+
+@pytest.mark.parametrize(("mode", "simulators"), [("gossip", 2), ("central", 1)])
+def test_agents_that_do_not_mix_have_no_environment_to_try_out_in(mode, simulators):
+    more = f"{CARTS}mode = '{mode}'"
+    assert len(learning(loads(SCENARIO.format(more=more, byzantine=1))).opened) == simulators
 
 
 def test_learners_without_episodes_are_refused():
