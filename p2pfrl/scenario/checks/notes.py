@@ -46,8 +46,9 @@ def notes(scenario: Scenario) -> Iterator[str]:
     yield from _alike(scenario)
     yield from _allocation(scenario)
     yield from _work(scenario)
-    yield from _too_late(scenario)
-    yield from _never(scenario)
+    yield from _late_attacks(scenario)
+    yield from _late_faults(scenario)
+    yield from _late_drifts(scenario)
     yield from _impatience(scenario)
     loss = scenario.network.loss
     if isinstance(loss, Independent) and loss.probability == 1 and MODES[scenario.mode].exchanges:
@@ -140,7 +141,7 @@ def path_of(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path))
 
 
-def _too_late(scenario: Scenario) -> Iterator[str]:
+def _late_attacks(scenario: Scenario) -> Iterator[str]:
     """Yield a note for every attack that begins when the run is over."""
     stop = scenario.stop
     for path, attack in named(scenario):
@@ -153,13 +154,17 @@ def _too_late(scenario: Scenario) -> Iterator[str]:
             yield f"without effect: {path_of(path)}; {key} = {attack.from_:g} is not before {last}"
 
 
-def _never(scenario: Scenario) -> Iterator[str]:
-    """Yield a note for every fault and drift that begins when the run is over."""
+def _late_faults(scenario: Scenario) -> Iterator[str]:
+    """Yield a note for every fault that happens when the run is over."""
     end = scenario.stop.virtual_time
     for position, fault in enumerate(scenario.faults):
         if end is not None and fault.attacks is None and fault.at >= end:
             last = f"at = {fault.at:g} is not before stop.virtual_time = {end:g}"
             yield f"without effect: faults.{position}; {last}"
+
+
+def _late_drifts(scenario: Scenario) -> Iterator[str]:
+    """Yield a note for every drift that begins when the run is over."""
     sections = [make.environment for make in scenario.makes if make.environment]
     if not any(section.drift for section in sections) or (most := updates(scenario)) is None:
         return
