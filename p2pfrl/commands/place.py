@@ -16,7 +16,7 @@ from p2pfrl.core.text import MARK
 
 if TYPE_CHECKING:
     from p2pfrl.deploy.process import Place
-    from p2pfrl.net.fleet import Address
+    from p2pfrl.net.fleet import Address, Fleet
     from p2pfrl.net.mesh import Security
     from p2pfrl.scenario import Scenario
 
@@ -55,7 +55,7 @@ def place_of(
         ScenarioError: the options contradict each other.
     """
     from p2pfrl.deploy.process import Place
-    from p2pfrl.net.fleet import Fleet, parse_address, parse_agents, show_agents
+    from p2pfrl.net.fleet import parse_address, parse_agents
 
     with named("--agents"):
         ids = parse_agents(agents) if agents else ()
@@ -68,17 +68,7 @@ def place_of(
                     "--peers: an explicit table needs none of --lead, --rendezvous, --discover and --advertise"
                 ]
             )
-        if not ids:
-            raise ScenarioError(["--agents: with --peers, say which agents live here"])
-        with named():
-            fleet = Fleet.parse(peers)
-        if tuple(sorted(ids)) not in [tuple(sorted(there)) for there in fleet.processes.values()]:
-            raise ScenarioError(
-                [
-                    f"--agents {agents}: no process in --peers has these agents, but "
-                    + ", ".join(show_agents(there) for there in fleet.processes.values())
-                ]
-            )
+        fleet = _fleet(peers, agents, ids)
         return Place(ids, bind=fleet.address(ids[0]), fleet=fleet)
     if not lead and bool(rendezvous) == discover:
         raise ScenarioError(
@@ -102,24 +92,51 @@ def place_of(
         )
     with named("--rendezvous"):
         meeting = parse_address(rendezvous) if rendezvous else (here[0], 0) if lead else None
-    if (
-        meeting is not None
-        and is_local(here)
-        and (not is_local(meeting) or (":" in here[0]) != (":" in meeting[0]))
-    ):
-        if why := _unresolved(meeting[0]):
-            raise ScenarioError(
-                [
-                    f"--rendezvous {shown(meeting)}: expected a host that this machine finds, got: {why}"
-                ]
-            )
+    if meeting is not None:
+        _refuse_out_of_reach(here, meeting)
+    return Place(ids, count, here, lead, meeting, discover, advertise=advertise)
+
+
+def _fleet(peers: str, agents: str, ids: tuple[int, ...]) -> Fleet:
+    """Return the table of all processes.
+
+    Raises:
+        ScenarioError: it is malformed, or no process in it has exactly these agents.
+    """
+    from p2pfrl.net.fleet import Fleet, show_agents
+
+    if not ids:
+        raise ScenarioError(["--agents: with --peers, say which agents live here"])
+    with named():
+        fleet = Fleet.parse(peers)
+    if tuple(sorted(ids)) not in [tuple(sorted(there)) for there in fleet.processes.values()]:
         raise ScenarioError(
             [
-                f"--bind {here[0]}: whoever meets at {shown(meeting)} cannot reach this process; give "
-                "--bind ADDRESS:0 with the address that this machine has in that network"
+                f"--agents {agents}: no process in --peers has these agents, but "
+                + ", ".join(show_agents(there) for there in fleet.processes.values())
             ]
         )
-    return Place(ids, count, here, lead, meeting, discover, advertise=advertise)
+    return fleet
+
+
+def _refuse_out_of_reach(here: Address, meeting: Address) -> None:
+    """Refuse an address that others who meet there cannot reach.
+
+    Raises:
+        ScenarioError: it is one of this machine alone, and the meeting is elsewhere.
+    """
+    if not is_local(here) or (is_local(meeting) and (":" in here[0]) == (":" in meeting[0])):
+        return
+    if why := _unresolved(meeting[0]):
+        raise ScenarioError(
+            [f"--rendezvous {shown(meeting)}: expected a host that this machine finds, got: {why}"]
+        )
+    raise ScenarioError(
+        [
+            f"--bind {here[0]}: whoever meets at {shown(meeting)} cannot reach this process; give "
+            "--bind ADDRESS:0 with the address that this machine has in that network"
+        ]
+    )
 
 
 def security_of(place: Place, secret: Path | None, tls: Path | None, insecure: bool) -> Security:
