@@ -93,23 +93,22 @@ def run_scenario(
         if not resuming:
             price(scenario, directory, draws=draws)
         tracker = None if log is None else Log(log, directory, directory.name)
-    with (
-        dropped_if_empty(directory),
-        live_page(directory, live),
-        watching(scenario, directory, quiet=quiet) as watcher,
-        _resumable(directory),
-    ):
-        record = simulate(
-            scenario,
-            out=directory,
-            progress=watcher if resuming else both(watcher, tracker),
-            working=None if watcher is None else watcher.working,
-            trace=trace,
-            resuming=resuming,
-            overwrite=overwrite,
-            workers=workers,
-            cluster=address,
-        )
+        with (
+            live_page(directory, live),
+            watching(scenario, directory, quiet=quiet) as watcher,
+            _resumable(directory),
+        ):
+            record = simulate(
+                scenario,
+                out=directory,
+                progress=watcher if resuming else both(watcher, tracker),
+                working=None if watcher is None else watcher.working,
+                trace=trace,
+                resuming=resuming,
+                overwrite=overwrite,
+                workers=workers,
+                cluster=address,
+            )
     summary = record.summary
     further = f"to go on: p2pfrl scenario --resume {directory}"
     page = None
