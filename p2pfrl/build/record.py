@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from p2pfrl.build.assembly import Assembly
 from p2pfrl.build.beside import Beside, beside
 from p2pfrl.build.bounds import bounds
-from p2pfrl.build.newcomers import newcomers
+from p2pfrl.build.newcomers import Newcomers, newcomers
 from p2pfrl.core.graph import Graph
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.resources import Resources
@@ -119,24 +119,11 @@ def compose(
         events: every one, where they were kept.
         engine: what computed; None: that of the assembly.
     """
-    physics = {
-        PHYSICS + name: values.astype(np.float64)
-        for name, values in assembly.learning.physics.items()
-        if values.ndim == 1 and np.ptp(values.astype(np.float64)) > 0
-    }
-    plan, prediction = assembly.plan, assembly.prediction
-    view = plan.view if assembly.mode.mixes else None
-    terms = bounds(scenario, plan.stack, view, plan.mixing, prediction)
-    digests = {"digest": digest, "parameters_digest": parameters_digest(parameters)}
-    stack, layout = assembly.learning.stack, assembly.learning.stack.layout
-    engine = engine or stack.traits.engine
+    stack, prediction = assembly.learning.stack, assembly.prediction
     facts = {
-        "parameters": layout.size,
-        **({"sources": found} if (found := sources(scenario)) else {}),
-        **({"start": start.record} if (start := assembly.learning.start) else {}),
-        **({"device": found} if (found := assembly.device.record) else {}),
-        **({"error_is": stack.objective.error_is} if _has_error(recorder) else {}),
-        **digests,
+        **_facts(scenario, assembly, recorder),
+        "digest": digest,
+        "parameters_digest": parameters_digest(parameters),
     }
     others = beside(
         assembly.learning,
@@ -146,9 +133,7 @@ def compose(
         seed=scenario.seed,
         parameters=parameters if all(make.learner.frames == 1 for make in scenario.makes) else None,
     )
-    agents = _agent_columns(recorder.agent_rows, physics)
-    if scenario.allocation.exponent is not None:
-        agents[SHARE] = shares(scenario)[agents["agent"]]
+    agents = _agents(scenario, assembly, recorder)
     is_whole = totals.stopped_by not in (FAILURE, INTERRUPT)
     new = newcomers(
         assembly.device.applied(scenario),
@@ -156,29 +141,17 @@ def compose(
         parameters,
         recorder.evaluation if is_whole else None,
     )
-    measured = {
-        "evaluation": {
-            **_evaluation(recorder, others, is_greedy=stack.evaluator.is_greedy),
-            **({"episodes_without_end": count} if (count := _without_end(assembly)) else {}),
-        },
-        **({NO_RETURN: True} if _has_no_return(assembly, recorder) else {}),
-        "fairness": _fairness(agents),
-        **({"energy": _energy(scenario, agents, assembly.resources)} if JOULES in agents else {}),
-        **({} if new is None else {"newcomers": new.summary}),
-        **({BYZANTINE: _byzantine(recorder, totals)} if recorder.byzantine else {}),
-        **({"bound": terms} if terms else {}),
-        **({"terms": _terms(recorder)} if recorder.terms else {}),
-    }
-    if SUSPICION[0] in agents:
-        measured["suspicion"] = suspects(agents)
+    measured = _measured(scenario, assembly, recorder, totals, agents, others, new)
     return Record(
         scenario=resolved(scenario),
-        summary=_summary(scenario, recorder, totals, facts, measured, engine),
+        summary=_summary(
+            scenario, recorder, totals, facts, measured, engine or stack.traits.engine
+        ),
         metrics=_columns(recorder.rows),
         agents=agents if others is None else agents | _on_last_rows(agents, others),
         newcomers={} if new is None else new.table,
         parameters=parameters,
-        layout=tuple((tensor.name, tensor.shape) for tensor in layout.tensors),
+        layout=tuple((tensor.name, tensor.shape) for tensor in stack.layout.tensors),
         problem=assembly.learning.instance,
         graph=talked(assembly),
         coordinators=coordinated(assembly),
@@ -188,6 +161,61 @@ def compose(
         heterogeneity=assembly.learning.heterogeneity,
         events=events,
     )
+
+
+def _facts(scenario: Scenario, assembly: Assembly, recorder: Recorder) -> dict[str, Any]:
+    """Return the keys of the summary that say what was run."""
+    stack = assembly.learning.stack
+    return {
+        "parameters": stack.layout.size,
+        **({"sources": found} if (found := sources(scenario)) else {}),
+        **({"start": start.record} if (start := assembly.learning.start) else {}),
+        **({"device": found} if (found := assembly.device.record) else {}),
+        **({"error_is": stack.objective.error_is} if _has_error(recorder) else {}),
+    }
+
+
+def _agents(scenario: Scenario, assembly: Assembly, recorder: Recorder) -> dict[str, NDArray[Any]]:
+    """Return the columns of the agents, with the physics in which they differ and their shares."""
+    physics = {
+        PHYSICS + name: values.astype(np.float64)
+        for name, values in assembly.learning.physics.items()
+        if values.ndim == 1 and np.ptp(values.astype(np.float64)) > 0
+    }
+    agents = _agent_columns(recorder.agent_rows, physics)
+    if scenario.allocation.exponent is not None:
+        agents[SHARE] = shares(scenario)[agents["agent"]]
+    return agents
+
+
+def _measured(
+    scenario: Scenario,
+    assembly: Assembly,
+    recorder: Recorder,
+    totals: Totals,
+    agents: Mapping[str, NDArray[Any]],
+    others: Beside | None,
+    new: Newcomers | None,
+) -> dict[str, Any]:
+    """Return the keys of the summary that say what came out."""
+    plan = assembly.plan
+    view = plan.view if assembly.mode.mixes else None
+    terms = bounds(scenario, plan.stack, view, plan.mixing, assembly.prediction)
+    is_greedy = assembly.learning.stack.evaluator.is_greedy
+    return {
+        "evaluation": {
+            **_evaluation(recorder, others, is_greedy=is_greedy),
+            **({"episodes_without_end": count} if (count := _without_end(assembly)) else {}),
+        },
+        **({NO_RETURN: True} if _has_no_return(assembly, recorder) else {}),
+        "fairness": _fairness(agents),
+        **({"energy": _energy(scenario, agents, assembly.resources)} if JOULES in agents else {}),
+        **({} if new is None else {"newcomers": new.summary}),
+        **({BYZANTINE: _byzantine(recorder, totals)} if recorder.byzantine else {}),
+        **({"bound": terms} if terms else {}),
+        **({"terms": _terms(recorder)} if recorder.terms else {}),
+        **({"suspicion": suspects(agents)} if SUSPICION[0] in agents else {}),
+    }
 
 
 def talked(assembly: Assembly) -> Graph:
