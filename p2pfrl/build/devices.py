@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from p2pfrl.build.modes import BUILDERS
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, ScenarioError
 from p2pfrl.core.files import write_file
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.wording import show
 from p2pfrl.learning.gpu import lacking
 from p2pfrl.learning.learners.base import DeviceName, Stack
@@ -197,7 +197,7 @@ def measured(scenario: Scenario, agents: int) -> float:
         P2PFRLError: there is no code for the device, or an update failed.
     """
     builder = BUILDERS[scenario.mode]()
-    limits = np.errstate(over="ignore", invalid="ignore"), threadpool_limits(1, "blas")
+    limits = allow_overflow(), threadpool_limits(1, "blas")
     with closing(learning(builder.plain(scenario))) as made, limits[0], limits[1]:
         stack = builder.trained(made.stack)
         members = stack.traits.members

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.types import Scores
 
@@ -27,7 +28,7 @@ def scores(received: Mapping[int, Vector], chosen: Vector, start: Vector) -> Sco
         return {}
     senders = sorted(received)
     rows = np.array([received[j] for j in senders], dtype=np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with allow_overflow():
         distances = np.linalg.norm(rows - chosen, axis=1)
         changes, change = rows - start, np.subtract(chosen, start, dtype=np.float64)
         lengths = np.linalg.norm(changes, axis=1) * np.linalg.norm(change)

@@ -17,7 +17,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from p2pfrl.build.assembly import Assembly
@@ -28,6 +27,7 @@ from p2pfrl.build.record import coordinated, talked
 from p2pfrl.build.secure import Keyring
 from p2pfrl.core.causes import FOREIGN, cause
 from p2pfrl.core.errors import P2PFRLError, RecordError
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.interrupts import SIGNALS, restored
 from p2pfrl.core.tables import leaves
 from p2pfrl.core.types import OPTED_OUT, Counting, names_of
@@ -181,7 +181,7 @@ def _deploy_in(
     main = _deploy(scenario, place, out, security, timing, log, announce, workers)
     try:
         # One thread and no warnings of numpy, as in the simulator.
-        numbers = np.errstate(over="ignore", invalid="ignore")
+        numbers = allow_overflow()
         with restored(), threadpool_limits(1, "blas"), numbers:
             try:
                 import uvloop

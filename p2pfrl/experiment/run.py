@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 from typing_extensions import Unpack
 
@@ -30,6 +29,7 @@ from p2pfrl.core.errors import (
     ScenarioError,
     ScenarioWarning,
 )
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.garbage import SELDOM, USUAL, is_all_ours
 from p2pfrl.core.heap import keep_freed
 from p2pfrl.core.interrupts import postponed, raised
@@ -183,7 +183,7 @@ def _simulate(
             with (
                 fewer_collections(),
                 threadpool_limits(1, "blas"),
-                np.errstate(over="ignore", invalid="ignore"),
+                allow_overflow(),
             ):
                 if has_begun:
                     world.simulation.resume()
@@ -211,7 +211,7 @@ def _simulate(
                 more["workers"] = force.count
             if run.writes.failed:
                 more["writes_failed"] = run.writes.failed
-            if late := () if reason == INTERRUPT else [*_too_late(scenario, world, run.notes)]:
+            if late := () if reason == INTERRUPT else [*_late_faults(scenario, world, run.notes)]:
                 more["notes"] = [*run.notes, *late]
                 for note in late:
                     warnings.warn(note, IdleWarning, stacklevel=4)
@@ -482,7 +482,7 @@ def _reason(scenario: Scenario, world: World, reason: str) -> str:
     return reason if is_whole or reason != "rounds" else world.simulation.end()
 
 
-def _too_late(scenario: Scenario, world: World, known: Sequence[str]) -> Iterator[str]:
+def _late_faults(scenario: Scenario, world: World, known: Sequence[str]) -> Iterator[str]:
     """Yield a note for every fault whose time had not come when the run ended."""
     now = world.loop.now
     for position, fault in enumerate(scenario.faults):

@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 
 from p2pfrl.core.contract import returned
 from p2pfrl.core.errors import AgentError
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.parameters import Vector, aligned_empty
 from p2pfrl.core.state import State as Tree
 from p2pfrl.core.types import TRANSITIONS, Update
@@ -483,7 +484,7 @@ class Trainer:
 
     def update_batch(self, batch: Batch) -> Outcome:
         """Return the updates of a batch. They are checked, so numpy need not warn."""
-        with np.errstate(over="ignore", invalid="ignore"):
+        with allow_overflow():
             return self.stack.update(batch)
 
     def _check(self, chunk: Sequence[int], outcome: Outcome, rows: Sequence[int]) -> None:

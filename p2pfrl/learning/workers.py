@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from p2pfrl.core.causes import cause, foreign
 from p2pfrl.core.children import follow, one_thread_each, preloaded, withheld
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.garbage import SELDOM
 from p2pfrl.core.interrupts import INTERRUPTED
 from p2pfrl.core.parameters import ALIGNMENT, Vector, aligned_zeros
@@ -533,7 +534,7 @@ def computed(stack: Stack, place: int, batch: Batch) -> Said:
     """Compute a chunk: its arrays hold the parameters and state that come of it."""
     parameters, state = batch.parameters, dict(batch.state)
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
+        with allow_overflow():
             outcome = stack.update(batch)
         for name, values in (("", parameters), *state.items()):
             found = outcome.state[name] if name else outcome.parameters

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def signed_rank(first: Sequence[float], second: Sequence[float]) -> float | None
 def _difference(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
     """Return `second - first` without nan. Two equal infinities differ by zero."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
+    with allow_overflow():
         difference = np.where(a == b, 0.0, b - a)
     return difference[~np.isnan(difference)]
 

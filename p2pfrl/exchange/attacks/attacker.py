@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.state import Stateful
 from p2pfrl.core.turn import Turn
@@ -129,7 +130,7 @@ class Attacker(Stateful):
         for position, attack, agents in on:
             scene = self._scene(vector, turn, to, agents)
             made = attack.corrupt(vector, scene, self._memories[position])
-            with np.errstate(over="ignore", invalid="ignore"):
+            with allow_overflow():
                 vector = np.asarray(made, dtype=message.dtype)
         return np.concatenate([vector, rest]) if on and len(rest) else vector if on else message
 

@@ -120,14 +120,6 @@ def join(*parts: NDArray[Any]) -> Bytes:
     return np.concatenate([np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts])
 
 
-def quiet() -> np.errstate:
-    """Return a context without numpy's warnings.
-
-    Receivers refuse vectors that are not finite, so senders need not warn of them.
-    """
-    return np.errstate(invalid="ignore", over="ignore")
-
-
 class Reader:
     """Takes a message apart, from front to back.
 

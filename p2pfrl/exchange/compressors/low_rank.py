@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose
 from p2pfrl.core.rule import rule
 from p2pfrl.core.turn import Turn
 from p2pfrl.exchange.compressors.base import SPARSE, Compressor, Encoded, State
-from p2pfrl.exchange.compressors.bits import Reader, join, quiet
+from p2pfrl.exchange.compressors.bits import Reader, join
 
 Matrix = NDArray[np.floating]
 
@@ -85,7 +86,7 @@ def _product(left: Matrix, right: Matrix, size: int) -> Vector:
 
     No library chooses the order of the sums.
     """
-    with quiet():
+    with allow_overflow():
         total = left[:, :1] * right[:, 0]
         for i in range(1, left.shape[1]):
             total += left[:, i : i + 1] * right[:, i]

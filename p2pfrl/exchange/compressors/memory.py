@@ -10,6 +10,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from p2pfrl.core.errors import WireError
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.options import Rule
 from p2pfrl.core.parameters import Vector
@@ -18,7 +19,7 @@ from p2pfrl.core.turn import Turn
 from p2pfrl.core.types import Message
 from p2pfrl.exchange.compressors import INNER
 from p2pfrl.exchange.compressors.base import SPARSE, Compressor, Encoded, State
-from p2pfrl.exchange.compressors.bits import Reader, join, quiet
+from p2pfrl.exchange.compressors.bits import Reader, join
 from p2pfrl.exchange.compressors.sparse import TopK
 
 _CHANGE, _FIRST, _WHOLE = 0, 1, 2
@@ -56,7 +57,7 @@ class ErrorFeedback(Compressor):
         error, *inner = state
         wanted = vector + error
         made = self.compressor.encode(wanted, turn, tuple(inner))
-        with quiet():
+        with allow_overflow():
             return Encoded(made.data, made.known, (wanted - made.known, *made.state))
 
     @property
@@ -125,7 +126,7 @@ class Difference(Compressor):
         if self.refresh and count[0] % self.refresh == 0:
             form, data, now, rest = _WHOLE, vector, vector.copy(), tuple(inner)
         else:
-            with quiet():
+            with allow_overflow():
                 change = vector - known
             made = self.compressor.encode(change, turn, tuple(inner))
             form, now = (_CHANGE, known + made.known) if count[0] else (_FIRST, made.known)

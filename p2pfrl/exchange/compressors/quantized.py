@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from p2pfrl.core.errors import WireError
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.needs import Breaks, Need, Needs
 from p2pfrl.core.parameters import Vector
 from p2pfrl.core.rng import Purpose
@@ -23,7 +24,6 @@ from p2pfrl.exchange.compressors.bits import (
     join,
     pack,
     packed_size,
-    quiet,
     unpack,
     width,
 )
@@ -95,7 +95,7 @@ class _Range:
         Numbers are rounded to the nearest level, or at random by `noise` `(n,)` in [0, 1).
         """
         ends = np.array([vector.min(), vector.max()], dtype=vector.dtype)
-        with quiet():
+        with allow_overflow():
             step = self._step(ends)
             place = (
                 (vector / 2 - ends[0] / 2) / (step / 2) if step / 2 > 0 else np.zeros_like(vector)
@@ -129,7 +129,7 @@ class _Range:
 
     def _values(self, ends: Vector, levels: Integers) -> Vector:
         values: Vector = levels.astype(ends.dtype)
-        with quiet():
+        with allow_overflow():
             values *= (
                 self._step(ends) / 2
             )  # halves: from end to end it may be farther than numbers go
@@ -157,7 +157,7 @@ class _Fixed:
         `(n,)` in [0, 1).
         """
         one, whole = vector.dtype.type(2.0**self.bits), 2.0 ** (np.finfo(vector.dtype).nmant + 1)
-        with quiet():
+        with allow_overflow():
             place = vector * one
             if noise is None:
                 levels = np.rint(place)
@@ -229,7 +229,7 @@ class QSGD(Compressor):
     def encode(self, vector: Vector, turn: Turn, state: State) -> Encoded:
         """Return the norm and the levels."""
         norm, s = _norm(vector), self.levels
-        with quiet():
+        with allow_overflow():
             place = np.abs(vector) / norm[0] * s if norm[0] > 0 else np.zeros_like(vector)
             place += turn.generator(Purpose.COMPRESSOR).random(len(vector), dtype=place.dtype)
             steps = np.copysign(np.minimum(np.floor(place), s), vector).astype(np.int64)
@@ -254,7 +254,7 @@ class QSGD(Compressor):
         values: Vector = steps.astype(norm.dtype)
         size, s = len(values), self.levels
         shrink = 1.0 + min(size / s**2, size**0.5 / s) if self.contractive else 1.0
-        with quiet():
+        with allow_overflow():
             values *= norm[0] / norm.dtype.type(s * shrink)
         return values
 
@@ -305,5 +305,5 @@ def _norm(vector: Vector) -> Vector:
     largest = np.abs(vector).max()
     if not 0 < largest < np.inf:
         return np.array([largest], dtype=vector.dtype)
-    with quiet():
+    with allow_overflow():
         return np.array([np.linalg.norm(vector / largest) * largest], dtype=vector.dtype)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfrl.core.floats import allow_overflow
 from p2pfrl.core.lazy import LazyModule
 from p2pfrl.core.wording import show
 
@@ -444,7 +445,7 @@ def _far(leaf: _Leaf) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         first, last = _ends(leaf.space)
         wide = last - first
         has_both = np.isfinite(wide)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with allow_overflow():
             low = np.where(has_both, first - wide, -np.inf).astype(np.float32)
             high = np.where(has_both, last + wide, np.inf).astype(np.float32)
     return low, high
