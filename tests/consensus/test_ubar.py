@@ -84,7 +84,7 @@ def test_agents_try_out_policies_in_their_own_environment():
 @pytest.mark.parametrize(("mode", "simulators"), [("gossip", 2), ("central", 1)])
 def test_agents_that_do_not_mix_have_no_environment_to_try_out_in(mode, simulators):
     more = f"{CARTS}mode = '{mode}'"
-    assert len(learning(loads(SCENARIO.format(more=more, byzantine=1))).opened) == simulators
+    assert len(learning(loads(SCENARIO.format(more=more, byzantine=1))).simulators) == simulators
 
 
 def test_learners_without_episodes_are_refused():
